@@ -1,0 +1,119 @@
+"""Every setting of the loop, with its default; experiments change a few of them.
+
+Command:   not run by itself; see `configs/digits.py` and `configs/chest_xray.py`.
+Override:  any field from the command line, e.g. `--config.gan.steps=4000`.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the defaults, for 64-pixel grey images on a small machine."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # root of all randomness except the data split
+    config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
+
+    config.data = data = ml_collections.ConfigDict()
+    data.source = "tfds:vrn_digits"  # tfds:NAME[/CONFIG], npz:PATH or folder:PATH
+    data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets
+    data.size = 64  # images become size x size pixels: a power of two from 16 to 128
+    data.channels = 1  # 1 grey, 3 colour; any number for npz sources
+    data.real_per_class = 50  # labelled real training images per class; 0 takes all
+    data.per_class = ""  # rarity, JSON {"class name": count}; overrides real_per_class
+    data.unlabelled = 0  # further training images, labels dropped; -1 takes all that remain
+    data.val_fraction = 0.15  # of the images, where the source has no split of its own
+    data.test_fraction = 0.25  # likewise
+    data.seed = 0  # the split; kept apart from `seed`, so that runs share one test set
+    data.augment = ("shift", "rotate", "scale", "brightness", "contrast", "noise")  # in order
+    data.prefetch = 4  # batches prepared ahead of the step
+
+    config.gan = gan = ml_collections.ConfigDict()
+    gan.z_dim = 64  # length of the latent vector
+    gan.width = 32  # channels at the full resolution; doubled at each halving, at most 8x
+    gan.loss = "non_saturating"  # non_saturating, hinge or wasserstein
+    gan.penalty = "r1"  # none, r1 (on reals) or gp (WGAN-GP, on interpolates)
+    gan.penalty_weight = 0.1  # gamma of r1 (gamma/2 |grad|^2) or lambda of gp
+    gan.n_critic = 1  # discriminator updates per generator update
+    gan.diffaugment = ("color", "translation", "cutout")  # on reals and fakes, both updates
+    gan.diffaugment_fill = -1.0  # what enters at edges and holes: -1 black, 0 mid-grey
+    gan.batch = 32  # images per discriminator update, over all devices
+    gan.g_lr = 2e-4
+    gan.d_lr = 4e-4
+    gan.b1 = 0.0  # Adam
+    gan.b2 = 0.99
+    gan.ema = 0.999  # decay per step of the generator that makes the images
+    gan.steps = 4000  # generator updates
+    gan.log_every = 50
+    gan.sample_every = 500  # sample grids from fixed latents
+    gan.checkpoint_every = 500
+
+    config.generate = generate = ml_collections.ConfigDict()
+    generate.first_per_class = 300  # first pool (S1), annotated
+    generate.second_per_class = 400  # second pool (S2), filtered
+    generate.batch = 100  # images per forward pass; part of what regenerates an image
+    generate.shards = 1  # record files per pool
+
+    config.features = features = ml_collections.ConfigDict()
+    features.depth = 10  # the small network on real images that all arms share
+    features.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
+    features.width = 16
+    features.batch = 64
+    features.lr = 2e-3
+    features.steps = 400
+    features.log_every = 50
+    features.checkpoint_every = 200
+
+    config.annotate = annotate = ml_collections.ConfigDict()
+    annotate.method = "ensemble"  # knn, consistency, sklearn:NAME(key=value) or ensemble
+    annotate.members = ("knn", "consistency", "sklearn:SVC")  # of the ensemble
+    annotate.threshold = 0.1  # non-real-like: less realistic than all but this share of reals
+    annotate.neighbours = 3  # k of the k-NN realism
+    annotate.given = ""  # labels.parquet of an expert for (part of) this pool; "" for none
+    annotate.confident_share = 0.2  # extremes that stand in for given labels where none are
+
+    config.extract = extract = ml_collections.ConfigDict()
+    extract.held_out = 0.4  # of the annotated pool: half calibrates, half measures the VRN
+    extract.min_negatives = 100  # non-real-like images that the VRN needs for training
+    extract.min_negatives_per_class = 5
+    extract.max_rounds = 3  # pools of first_per_class each, before giving up
+
+    config.vrn = vrn = ml_collections.ConfigDict()
+    vrn.depth = 18  # 18, 34, 50 or 101
+    vrn.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
+    vrn.width = 16  # channels of the first stage; 64 is the published ResNet
+    vrn.input_size = 32  # both classes are reduced to this many pixels: generator traces go
+    vrn.positives = "real"  # real, or real+accepted (adds the real-like images of the pool)
+    vrn.batch = 32
+    vrn.lr = 1e-3
+    vrn.label_smoothing = 0.1
+    vrn.steps = 400
+    vrn.calibration = "temperature"  # temperature or isotonic
+    vrn.log_every = 50
+    vrn.checkpoint_every = 200
+
+    config.filter = filters = ml_collections.ConfigDict()
+    filters.names = ("vrn", "discriminator", "knn", "confidence", "random")
+    filters.keep = 0.5  # share of the second pool that every filter keeps, in each class
+
+    config.target = target = ml_collections.ConfigDict()
+    target.arms = (
+        "real", "classical", "duplicate", "unfiltered", "random",
+        "discriminator", "knn", "confidence", "vrn",
+    )  # fmt: skip
+    target.seeds = 3  # target models per arm
+    target.depth = 10
+    target.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
+    target.width = 16
+    target.batch = 64
+    target.lr = 2e-3
+    target.steps = 400  # the same for every arm
+    target.shares = (0.25, 0.5)  # synthetic share of a batch, chosen on validation
+    target.strengths = (0.0, 1.0)  # augmentation strength, chosen on validation
+    target.search_steps = 200
+    target.log_every = 50
+    target.checkpoint_every = 1000
+
+    config.report = report = ml_collections.ConfigDict()
+    report.resamples = 1000  # of the bootstrap
+    report.images = 8  # per row of the picture tables
+    return config

@@ -1,0 +1,1 @@
+"""Real images in, records out: sources, splits, augmentation, loader, pools."""

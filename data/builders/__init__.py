@@ -1,0 +1,1 @@
+"""tfds builders of the data sets that come with the project."""

@@ -1,0 +1,33 @@
+"""Tells whether the files behind a source have changed, without reading the images."""
+
+import hashlib
+import pathlib
+
+from data import tables
+from data.errors import UserError
+
+
+def fingerprint(spec: str) -> str:
+    """Returns a digest of what `spec` points to.
+
+    A file counts with its bytes, a folder with the names and sizes of its files, a tfds name with
+    itself (tfds versions its data).
+
+    Args:
+      spec: 'tfds:NAME', 'npz:PATH' or 'folder:PATH', as for `data.sources.open_source`.
+
+    Raises:
+      UserError: the file or folder does not exist.
+    """
+    kind, _, where = spec.partition(":")
+    if kind not in ("npz", "folder"):
+        return hashlib.sha256(spec.encode()).hexdigest()
+    path = pathlib.Path(where).expanduser()
+    if not path.exists():
+        raise UserError(f"--config.data.source={spec}: {path} does not exist; mend the path.")
+    if path.is_file():
+        return tables.file_sha256(path)
+    hasher = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        hasher.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+    return hasher.hexdigest()

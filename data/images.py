@@ -1,0 +1,104 @@
+"""Image files to arrays, and arrays to one size and number of channels, at their own bit depth."""
+
+import pathlib
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data.errors import UserError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
+# ITU-R BT.601 luma, what Pillow and most viewers use for grey.
+_LUMA = np.array([0.299, 0.587, 0.114])
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+def read_image(path: pathlib.Path) -> np.ndarray:
+    """Decode an image file to [H, W, C], C = 1 (grey) or 3 (RGB).
+
+    Eight-bit files give uint8, 16-bit grey ones uint16, float TIFFs float32. Transparency is
+    dropped, palettes are expanded, EXIF rotation is applied.
+
+    Raises:
+        UserError: a truncated or damaged file, several frames, or a depth that can't be kept.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if getattr(image, "n_frames", 1) > 1:
+                    raise UserError(f"{path} holds {image.n_frames} frames; save each as a file.")
+                if image.mode not in _GREY_MODES and any(";16" in str(t[3]) for t in image.tile):
+                    # Pillow would drop the low byte without a word.
+                    raise UserError(f"{path} is a 16-bit colour image; save it as 16-bit grey.")
+                image.load()
+                array = _to_array(ImageOps.exif_transpose(image))
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
+        raise UserError(
+            f"{path} is no readable image ({_reason(error)}); mend or remove it."
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} is too large ({_reason(error)}); reduce it.") from None
+    if array is None:
+        raise UserError(f"{path} has 32-bit values outside 0..65535; rescale it to 16 bits.")
+    return array
+
+
+def _to_array(image: Image.Image) -> np.ndarray | None:
+    """Pixels [H, W, C] of a decoded image; None if 32-bit values don't fit 16 bits."""
+    if image.mode not in _GREY_MODES:
+        return np.asarray(image.convert("RGB"))
+    if image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
+    array = np.asarray(image)
+    if array.dtype not in (np.uint8, np.uint16, np.float32):
+        if array.min() < 0 or array.max() > 65535:
+            return None
+        array = array.astype(np.uint16)
+    elif array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array[..., None]
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize [H, W, C] to [size, size, C] in its own dtype.
+
+    Antialiased triangle filter (Pillow's BILINEAR: the filter widens when shrinking), which never
+    leaves the range of the pixels and does not ring. The aspect ratio is not kept.
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    planes = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)).resize(
+                (size, size), Image.Resampling.BILINEAR
+            )
+        )
+        for c in range(image.shape[-1])
+    ]
+    return _as_stored(np.stack(planes, axis=-1), image.dtype)
+
+
+def set_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Turn [..., 1 or 3] into [..., channels]: RGB to grey by luma, grey to RGB by repetition."""
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    return _as_stored((images @ _LUMA)[..., None], images.dtype)
+
+
+def _as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round to the nearest value of an integer dtype; filters keep the range, rounding may not."""
+    if np.issubdtype(dtype, np.integer):
+        values = np.clip(np.rint(values), 0, np.iinfo(dtype).max)
+    return values.astype(dtype)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)

@@ -1,0 +1,176 @@
+"""Batches as a pure function of (seed, step): shuffled, class-balanced, sharded, resumable.
+
+Nothing is carried from batch to batch, so resuming a run is setting a position, and the global
+batch of a step is the same on any number of processes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from data import augment as augmentation
+from data.errors import UserError
+from data.records import Records
+
+# Longer than any run; grain wants a length, the stream itself has no end.
+_STEPS = 2**40
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A share of every batch.
+
+    Attributes:
+        records: where the images come from.
+        count: images of every global batch that come from here.
+        balanced: equal share per class (missing labels count as a class) instead of walking through
+            all images alike.
+        label: give the images out with this label instead of their own, e.g. 1 for all positives of
+            a binary task; balance is still over their own.
+    """
+
+    records: Records
+    count: int
+    balanced: bool = True
+    label: int | None = None
+
+
+class _Walk:
+    """Which record stands at slot ``s = step * count + row`` of one part's endless stream.
+
+    Slots cycle through the strata (classes, or one stratum of everything), so per batch the strata
+    differ by at most one image. Within a stratum images come in epochs, each a new permutation:
+    every image is seen before any is seen again.
+    """
+
+    def __init__(self, part: Part, seed: tuple[int, ...]) -> None:
+        labels = part.records.labels
+        values = np.unique(labels) if part.balanced else [None]
+        self._strata = [
+            np.flatnonzero(labels == value) if part.balanced else np.arange(len(labels))
+            for value in values
+        ]
+        self._sizes = np.array([len(stratum) for stratum in self._strata])
+        self._seed = seed
+        # Two epochs of each stratum are in use around an epoch's end; threads may be a step apart.
+        self._permutation = functools.lru_cache(maxsize=4 * len(self._strata))(self._shuffle)
+
+    def _shuffle(self, stratum: int, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((*self._seed, stratum, epoch))
+        return rng.permutation(self._strata[stratum])
+
+    def __call__(self, slots: np.ndarray) -> np.ndarray:
+        """Record indices [n] at ``slots`` [n]."""
+        position, stratum = np.divmod(slots, len(self._strata))
+        epoch, place = np.divmod(position, self._sizes[stratum])
+        indices = np.empty(len(slots), np.int64)
+        for s, e in set(zip(stratum.tolist(), epoch.tolist(), strict=True)):
+            here = (stratum == s) & (epoch == e)
+            indices[here] = self._permutation(s, e)[place[here]]
+        return indices
+
+
+class BatchSource(grain.sources.RandomAccessDataSource):
+    """Element i is this process' rows of the global batch of step i.
+
+    The global batch holds the parts' images one part after another; process p of P takes the p-th
+    contiguous block of rows. Elements are ``{'image': float32 [b, H, W, C] in [-1, 1],
+    'label': int32 [b]}`` with -1 for missing labels.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        seed: int,
+        augment: Sequence[str] = (),
+        strength: float = 1.0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> None:
+        """Prepare the stream.
+
+        Args:
+            parts: what a batch is made of; the global batch is the sum of their counts.
+            seed: the only source of randomness, with the step.
+            augment: names of `data.augment.TRANSFORMS`, applied to all rows.
+            strength: of the augmentation; 0 = none.
+            process_index, process_count: which block of rows is ours.
+
+        Raises:
+            UserError: an empty part, parts of different image shapes, a batch that the processes
+                can't share evenly, or an unknown augmentation.
+        """
+        parts = [part for part in parts if part.count > 0]
+        self.batch_size = sum(part.count for part in parts)
+        if not parts:
+            raise UserError("a batch would hold no images; ask for at least one.")
+        if self.batch_size % process_count:
+            raise UserError(
+                f"a global batch of {self.batch_size} can't be shared by {process_count} "
+                "processes; make it a multiple of their number."
+            )
+        for part in parts:
+            if len(part.records) == 0:
+                raise UserError(
+                    f"a batch would take {part.count} images from an empty set; fill it or ask "
+                    "for 0 images of it."
+                )
+        shapes = {part.records.image_shape for part in parts}
+        if len(shapes) > 1:
+            raise UserError(f"a batch would mix images of shapes {sorted(shapes)}; use one size.")
+        augmentation.check_names(augment)
+        self._parts, self._seed = parts, seed
+        self._augment, self._strength = tuple(augment), strength
+        self._walks = [_Walk(part, (seed, p)) for p, part in enumerate(parts)]
+        rows = self.batch_size // process_count
+        self._rows = (process_index * rows, (process_index + 1) * rows)
+
+    def __len__(self) -> int:
+        return _STEPS
+
+    def __repr__(self) -> str:
+        counts = [part.count for part in self._parts]
+        return f"BatchSource(counts={counts}, seed={self._seed}, rows={self._rows})"
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        images, labels, offset = [], [], 0
+        for part, walk in zip(self._parts, self._walks, strict=True):
+            first, last = (min(max(row - offset, 0), part.count) for row in self._rows)
+            offset += part.count
+            if first == last:
+                continue
+            indices = walk(step * part.count + np.arange(first, last))
+            images.append(part.records.read(indices))
+            part_labels = part.records.labels[indices].astype(np.int32)
+            fixed = part.label is not None
+            labels.append(np.full_like(part_labels, part.label) if fixed else part_labels)
+        image = images[0] if len(images) == 1 else np.concatenate(images)
+        image = augmentation.augment(
+            image, self._augment, self._strength, (self._seed, step), first_row=self._rows[0]
+        )
+        return {"image": image, "label": np.concatenate(labels)}
+
+
+def make_loader(
+    source: BatchSource, *, start: int = 0, prefetch: int = 2
+) -> grain.DatasetIterator:
+    """Iterate over the batches of ``source`` from step ``start`` on.
+
+    Args:
+        source: the stream.
+        start: the step of the first batch.
+        prefetch: batches made ahead by a background thread; 0 = none.
+
+    Returns:
+        A grain iterator: ``get_state``/``set_state``, and `grain.checkpoint.CheckpointSave` in an
+        orbax checkpoint.
+    """
+    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
+    iterator = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+    if start:
+        grain.experimental.set_next_index(iterator, start)
+    return iterator

@@ -1,0 +1,9 @@
+"""Judges of every stage: arrays in, numbers out, no files and no models.
+
+- `neighbours.py`: nearest neighbours in bounded memory
+- `classification.py`: accuracy, balanced accuracy, recall and AUC, plain and weighted
+- `calibration.py`: reliability of probabilities, and the maps that mend them
+- `statistics.py`: arms compared by means, bootstrap intervals and paired differences
+- `memorisation.py`: does the generator copy its training images?
+- `fidelity.py`: do synthetic images look like real ones, and cover them?
+"""

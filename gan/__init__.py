@@ -1,0 +1,1 @@
+"""Class-conditional generative adversarial networks: models, losses, steps and sampling."""

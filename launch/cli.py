@@ -1,0 +1,87 @@
+"""What all programs share: flags, one-sentence errors with exit code 2, and the closing line."""
+
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import ml_collections
+from absl import app, flags, logging
+from data.errors import UserError
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "File with the experiment, e.g. configs/digits.py. Any field of it can be set as well: "
+    "--config.gan.steps=4000. configs/default.py explains every field.",
+    lock_config=True,
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder that holds this run: read if it exists, made if not."
+)
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Make stages again whose folder was made with other settings."
+)
+
+Run = Callable[[ml_collections.ConfigDict, pathlib.Path, bool], Any]
+
+
+def start(run: Run) -> None:
+    """Parses the flags and calls `run(config, workdir, overwrite)`; prints the path it returns.
+
+    A `UserError` becomes one line on stderr and exit code 2.
+    """
+
+    def main(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            fail(f"'{argv[1]}' is not a flag; flags look like --workdir=DIR (see --help)")
+        for name in ("config", "workdir"):
+            if flags.FLAGS[name].value is None:
+                fail(f"--{name} is missing; for example --{name}={_EXAMPLES[name]}")
+        try:
+            made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+        except UserError as error:
+            fail(str(error))
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            fail(f"{error.filename or WORKDIR.value}: {error.strerror}; free some space or mend it")
+        print(made)
+
+    logging.set_verbosity(logging.ERROR)
+    app.run(main, flags_parser=_parse)
+
+
+def say(text: str) -> None:
+    """Prints one line of progress."""
+    print(text, flush=True)
+
+
+def fail(message: str) -> NoReturn:
+    """Prints the message to stderr and ends the program with exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+_EXAMPLES = {"config": "configs/digits.py", "workdir": "runs/digits"}
+_DISK = (13, 28, 30, 122)  # EACCES, ENOSPC, EROFS, EDQUOT
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Parses flags; every mistake in them is one sentence."""
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.Error as error:
+        fail(f"{_one_line(error)} (see --help)")
+    except (AttributeError, KeyError) as error:
+        fail(f"--config has no such field: {_one_line(error)}; configs/default.py lists them all")
+    except (TypeError, ValueError) as error:
+        fail(f"a --config value has the wrong type: {_one_line(error)}")
+    except OSError as error:
+        fail(f"--config: {error.filename or _one_line(error)} cannot be read; give a .py file")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    return text.rstrip(".")

@@ -1,0 +1,37 @@
+"""Devices: one mesh with a `data` axis; batches are split over it and states are replicated."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def make_mesh() -> Mesh:
+    """Returns the mesh of all devices, with the single axis `data`."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Sharding of states, keys and metrics: a full copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Sharding of batches: the leading axis is divided over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Makes the global batch `[B, ...]` from the rows that each process holds."""
+    sharding = split(mesh)
+    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Compiles `step(state, batch, key) -> (state, metrics)`; the state's memory is reused."""
+    whole, rows = replicated(mesh), split(mesh)
+    return jax.jit(
+        step, in_shardings=(whole, rows, whole), out_shardings=(whole, whole), donate_argnums=0
+    )

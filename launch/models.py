@@ -1,0 +1,167 @@
+"""From the configuration to networks, optimisers and steps; and digests of what was trained."""
+
+import functools
+import hashlib
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import optax
+from data import loader
+from gan import state as gan_state
+from gan.models import dcgan
+from nn.resnet import ResNet
+from vrn import classifier, traces
+
+from launch import loop, mesh as mesh_lib, prepare, rng
+from launch.checkpoint import Checkpoints
+
+
+def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_state.GanSpec:
+    """The GAN of `config.gan`, for the images of the work directory."""
+    real = prepare.open_split(workdir, "train")
+    size, _, channels = real.image_shape
+    gan, classes = config.gan, len(real.class_names)
+    shape = {"size": size, "channels": channels, "width": gan.width, "num_classes": classes}
+    return gan_state.GanSpec(
+        generator=dcgan.Generator(**shape, z_dim=gan.z_dim),
+        discriminator=dcgan.Discriminator(**shape),
+        loss=gan.loss,
+        penalty=gan.penalty,
+        penalty_weight=gan.penalty_weight,
+        n_critic=gan.n_critic,
+        augment_policy=tuple(gan.diffaugment),
+        augment_fill=gan.diffaugment_fill,
+        ema_decay=gan.ema,
+        g_tx=optax.adam(gan.g_lr, gan.b1, gan.b2),
+        d_tx=optax.adam(gan.d_lr, gan.b1, gan.b2),
+    )
+
+
+def classifier_spec(
+    settings: ml_collections.ConfigDict, classes: int, steps: int, **more: Any
+) -> classifier.ClassifierSpec:
+    """A ResNet with AdamW and a cosine schedule over `steps` after a tenth of warm-up."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, settings.lr, warmup_steps=max(1, steps // 10), decay_steps=steps
+    )
+    return classifier.ClassifierSpec(
+        model=ResNet(classes, settings.depth, settings.width, settings.stem),
+        tx=optax.adamw(schedule, weight_decay=1e-3),
+        num_classes=classes,
+        **more,
+    )
+
+
+def vrn_spec(config: ml_collections.ConfigDict) -> classifier.ClassifierSpec:
+    """The VRN: two classes, and traces of the generator removed alike in both."""
+    return classifier_spec(
+        config.vrn,
+        2,
+        config.vrn.steps,
+        label_smoothing=config.vrn.label_smoothing,
+        prepare=traces.TraceRemoval(config.vrn.input_size),
+    )
+
+
+class Trainer:
+    """Trains one kind of classifier any number of times with a single compilation.
+
+    Args:
+      spec: model, optimiser and loss.
+      image_shape: (H, W, C).
+      settings: `batch`, `steps`, `log_every`, `checkpoint_every` of the stage.
+      prefetch: batches prepared ahead.
+    """
+
+    def __init__(
+        self,
+        spec: classifier.ClassifierSpec,
+        image_shape: tuple[int, int, int],
+        settings: ml_collections.ConfigDict,
+        prefetch: int,
+    ):
+        self.spec = spec
+        self.mesh = mesh_lib.make_mesh()
+        self._settings = settings
+        self._prefetch = prefetch
+        self._step = mesh_lib.jit_step(
+            functools.partial(classifier.train_step, spec=spec), self.mesh
+        )
+        self._init = jax.jit(
+            functools.partial(classifier.init_state, image_shape=image_shape, spec=spec),
+            out_shardings=mesh_lib.replicated(self.mesh),
+        )
+
+    def train(
+        self,
+        parts: Sequence[loader.Part],
+        folder: pathlib.Path,
+        *,
+        name: str,
+        seed: int,
+        steps: int,
+        augment: tuple[str, ...] = (),
+        strength: float = 0.0,
+        **options: Any,
+    ) -> Any:
+        """Returns the parameters after `steps` updates; goes on from a checkpoint in `folder`.
+
+        Args:
+          parts: what a batch is made of.
+          folder: of the run.
+          name: shown at the progress bar.
+          seed: of initial weights, batches and augmentation.
+          steps: updates.
+          augment: names of classical augmentations.
+          strength: of the augmentation; 0 is none.
+          **options: passed to `loop.train`.
+        """
+        source = loader.BatchSource(
+            parts,
+            seed=rng.fold(seed, "loader"),
+            augment=augment,
+            strength=strength,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        state = loop.train(
+            step=self._step,
+            state=self._init(rng.key(seed, "init")),
+            loader=loader.make_loader(source, prefetch=self._prefetch),
+            key=rng.key(seed, "steps"),
+            mesh=self.mesh,
+            steps=steps,
+            folder=folder,
+            name=name,
+            log_every=self._settings.log_every,
+            checkpoint_every=self._settings.checkpoint_every,
+            **options,
+        )
+        return state.params
+
+    def restore(self, folder: pathlib.Path) -> Any:
+        """Returns the parameters of the newest checkpoint in `folder`."""
+        checkpoints = Checkpoints(folder / "checkpoints")
+        _, restored = checkpoints.restore(self._init(rng.key(0)))
+        checkpoints.close()
+        return restored.params
+
+
+def pad(rows: np.ndarray, count: int) -> np.ndarray:
+    """Repeats the last row until there are `count`, so that one compilation serves any number."""
+    missing = count - len(rows)
+    return rows if missing == 0 else np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 over names, shapes, types and bytes of all arrays of a pytree."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

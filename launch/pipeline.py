@@ -1,0 +1,72 @@
+"""Runs the whole loop, stage by stage; what is complete is skipped, what was killed goes on.
+
+    python -m launch.pipeline --config=configs/digits.py --workdir=runs/digits
+"""
+
+import pathlib
+
+import ml_collections
+from data.errors import UserError
+from vrn.extraction import NotEnoughNegatives
+
+from launch import (
+    annotate,
+    cli,
+    extract,
+    filter as filter_stage,
+    generate,
+    prepare,
+    report,
+    train_features,
+    train_gan,
+    train_target,
+    train_vrn,
+)
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
+    """Runs every stage in order and returns the path of the report."""
+    prepare.run(config, workdir, overwrite)
+    train_gan.run(config, workdir, overwrite)
+    train_features.run(config, workdir, overwrite)
+    annotated_pool(config, workdir, overwrite)
+    train_vrn.run(config, workdir, overwrite)
+    generate.make_pool(config, workdir, "second", overwrite=overwrite)
+    filter_stage.run(config, workdir, overwrite)
+    train_target.run(config, workdir, overwrite)
+    return report.run(config, workdir, overwrite)
+
+
+def annotated_pool(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool
+) -> None:
+    """Generates, annotates and extracts until there are enough negatives.
+
+    Raises:
+      UserError: `extract.max_rounds` pools did not give enough.
+    """
+    limit = config.extract.max_rounds
+    for rounds in range(generate.rounds_made(workdir), limit + 1):
+        # A pool that has grown makes the annotation of the smaller one stale by our own doing.
+        again = overwrite or rounds > 1
+        generate.make_pool(config, workdir, "first", overwrite=overwrite, rounds=rounds)
+        annotate.run(config, workdir, again)
+        try:
+            extract.run(config, workdir, again)
+            return
+        except NotEnoughNegatives as error:
+            shortage = error
+        cli.say(f"extraction: {shortage} (round {rounds} of {limit})")
+    raise UserError(
+        f"{shortage} This was round {limit} of --config.extract.max_rounds={limit}: raise it, or "
+        "raise annotate.threshold, or lower extract.min_negatives"
+    )
+
+
+def main() -> None:
+    """Entry point of `vrn-pipeline`."""
+    cli.start(run)
+
+
+if __name__ == "__main__":
+    main()

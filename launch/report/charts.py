@@ -1,0 +1,294 @@
+"""Charts as inline SVG: they follow the page's light and dark colours and stay sharp when enlarged.
+
+Nothing here has a colour of its own: elements carry classes, the page's style sheet paints them.
+Text goes in through ElementTree, so class names with `<` or `&` in them are escaped.
+"""
+
+import dataclasses
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+
+@dataclasses.dataclass(frozen=True)
+class Whisker:
+    """One row of a forest plot.
+
+    Attributes:
+      label: at the left.
+      mean: the dot.
+      interval: ends of the whisker, or None where there is none.
+      seeds: faint ticks, one per seed.
+      kind: CSS class of the row, e.g. `vrn`.
+    """
+
+    label: str
+    mean: float
+    interval: tuple[float, float] | None
+    seeds: Sequence[float] = ()
+    kind: str = ""
+
+
+class _Svg:
+    """An SVG under construction, with a title and description for screen readers."""
+
+    def __init__(self, width: float, height: float, title: str, description: str):
+        self.root = ET.Element(
+            "svg",
+            {
+                "class": "chart",
+                "role": "img",
+                "viewBox": f"0 0 {width:g} {height:g}",
+                "style": f"max-width:{width:g}px",
+                "aria-label": f"{title}. {description}",
+            },
+        )
+
+    def add(
+        self, tag: str, text: str | None = None, tip: str | None = None, **attributes: object
+    ) -> None:
+        """Adds an element; `kind` becomes its class, and `tip` what a pointer over it shows."""
+        names = {"kind": "class"}
+        element = ET.SubElement(
+            self.root,
+            tag,
+            {
+                names.get(key, key.replace("_", "-")): (
+                    f"{value:.2f}" if isinstance(value, float) else str(value)
+                )
+                for key, value in attributes.items()
+            },
+        )
+        element.text = text
+        if tip is not None:
+            ET.SubElement(element, "title").text = tip
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
+        """Adds a straight line."""
+        self.add("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), kind=kind)
+
+    def text(self, x: float, y: float, text: str, kind: str = "", **attributes: object) -> None:
+        """Adds text with its baseline at `y`."""
+        self.add("text", text, x=float(x), y=float(y), kind=kind, **attributes)
+
+    def markup(self) -> Markup:
+        """The finished element."""
+        return Markup(ET.tostring(self.root, encoding="unicode"))
+
+
+class _Scale:
+    """A linear map from values to pixels whose ends are round numbers."""
+
+    def __init__(self, values: Sequence[float], low: float, high: float, count: int = 5):
+        self.ticks, self.decimals = nice_ticks(min(values), max(values), count)
+        self._low, self._high = low, high
+
+    def __call__(self, value: float) -> float:
+        first, last = self.ticks[0], self.ticks[-1]
+        return self._low + (value - first) / (last - first) * (self._high - self._low)
+
+    def label(self, tick: float) -> str:
+        """A tick as text, with a true minus sign."""
+        return f"{tick:.{self.decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> tuple[list[float], int]:
+    """Returns ticks at 1, 2 or 5 times a power of ten around [low, high], and their decimals."""
+    if high - low < 1e-9 * max(1.0, abs(low)):
+        low, high = low - 0.5, high + 0.5
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [round(i * step, 12) for i in range(first, last + 1)], decimals
+
+
+def forest(
+    rows: Sequence[Whisker],
+    *,
+    title: str,
+    axis: str,
+    text: Sequence[str],
+    sides: tuple[str, str] | None = None,
+) -> Markup:
+    """A dot and its 95 % interval per row, the numbers at the right.
+
+    Args:
+      rows: from top to bottom.
+      title: for screen readers.
+      axis: label of the axis.
+      text: the numbers, one text per row.
+      sides: what lies left and right of zero; asks for a zero line.
+    """
+    row, top = 30, 8 if sides is None else 30
+    label_width = 16 + 7.4 * max(len(r.label) for r in rows)
+    text_width = 16 + 6.8 * max(len(t) for t in text)
+    width, bottom = 760, top + row * len(rows)
+    values = [v for r in rows for v in (r.mean, *(r.interval or ()), *r.seeds)]
+    scale = _Scale(values + ([0.0] if sides else []), label_width, width - text_width)
+    summary = "; ".join(f"{r.label} {t}" for r, t in zip(rows, text, strict=True))
+    svg = _Svg(width, bottom + 44, title, summary)
+    for tick in scale.ticks:
+        svg.line(scale(tick), top, scale(tick), bottom, "grid")
+        svg.text(scale(tick), bottom + 17, scale.label(tick), "tick middle")
+    svg.text((label_width + width - text_width) / 2, bottom + 37, axis, "axis middle")
+    if sides is not None:
+        svg.line(scale(0), top - 6, scale(0), bottom, "zero")
+        svg.text(scale(0) - 10, 16, f"\N{LEFTWARDS ARROW} {sides[0]}", "side end")
+        svg.text(scale(0) + 10, 16, f"{sides[1]} \N{RIGHTWARDS ARROW}", "side")
+    for index, (r, numbers) in enumerate(zip(rows, text, strict=True)):
+        y = top + row * (index + 0.5)
+        svg.text(label_width - 14, y + 4.5, r.label, f"name end {r.kind}")
+        for seed in r.seeds:
+            svg.line(scale(seed), y - 7, scale(seed), y + 7, f"seed {r.kind}")
+        if r.interval is not None:
+            svg.line(scale(r.interval[0]), y, scale(r.interval[1]), y, f"whisker {r.kind}")
+        svg.add(
+            "circle", tip=f"{r.label}: {numbers}", cx=scale(r.mean), cy=y, r=5.5,
+            kind=f"dot {r.kind}",
+        )  # fmt: skip
+        svg.text(width, y + 4.5, numbers, f"number end {r.kind}")
+    return svg.markup()
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x: str
+) -> Markup:
+    """Lines over training steps, named at the top.
+
+    Args:
+      series: name to (x values, y values); the first is drawn in the main colour.
+      title: of the chart, shown above it.
+      x: label of the x axis.
+    """
+    width, height, left, right, top, bottom = 420, 250, 48, 12, 44, 208
+    xs = [value for points in series.values() for value in points[0]]
+    ys = [value for points in series.values() for value in points[1]]
+    last = {name: points[1][-1] for name, points in series.items()}
+    svg = _Svg(
+        width, height, title, "; ".join(f"{name} ends at {v:.3g}" for name, v in last.items())
+    )
+    svg.text(0, 14, title, "title")
+    h, v = _Scale([0, *xs], left, width - right), _Scale(ys, bottom, top)
+    for tick in v.ticks:
+        svg.line(left, v(tick), width - right, v(tick), "grid")
+        svg.text(left - 8, v(tick) + 4, v.label(tick), "tick end")
+    for tick in h.ticks:
+        svg.text(h(tick), bottom + 18, h.label(tick), "tick middle")
+    svg.text((left + width - right) / 2, height - 6, x, "axis middle")
+    offset = left
+    for index, (name, points) in enumerate(series.items()):
+        path = " ".join(f"{h(a):.1f},{v(b):.1f}" for a, b in zip(*points, strict=True))
+        svg.add("polyline", tip=name, points=path, kind=f"curve s{index % 4}")
+        svg.line(offset, 30, offset + 18, 30, f"curve s{index % 4}")
+        svg.text(offset + 23, 34, name, "tick")
+        offset += 40 + 7 * len(name)
+    return svg.markup()
+
+
+def reliability(
+    confidence: np.ndarray, frequency: np.ndarray, count: np.ndarray, *, title: str
+) -> Markup:
+    """Share of real-like images against the VRN's probability, with the count of each bin.
+
+    Args:
+      confidence: mean probability per bin, [B].
+      frequency: share that is real-like per bin, [B].
+      count: images per bin, [B]; empty bins are left out.
+      title: for screen readers.
+    """
+    left, top, side, bars, width = 52, 10, 270, 52, 340
+    bottom = top + side
+    filled = [i for i in range(len(count)) if count[i] > 0]
+    words = "; ".join(
+        f"probability {confidence[i]:.2f}: {frequency[i]:.0%} of {count[i]:g}" for i in filled
+    )
+    svg = _Svg(width, bottom + bars + 50, title, words)
+    h, v = _Scale([0, 1], left, left + side), _Scale([0, 1], bottom, top)
+    for tick in h.ticks:
+        svg.line(left, v(tick), left + side, v(tick), "grid")
+        svg.line(h(tick), top, h(tick), bottom, "grid")
+        svg.text(left - 8, v(tick) + 4, v.label(tick), "tick end")
+        svg.text(h(tick), bottom + bars + 24, h.label(tick), "tick middle")
+    svg.line(h(0), v(0), h(1), v(1), "zero dashed")
+    path = " ".join(f"{h(confidence[i]):.1f},{v(frequency[i]):.1f}" for i in filled)
+    svg.add("polyline", points=path, kind="curve s0")
+    largest = max(count[i] for i in filled)
+    for i in filled:
+        tip = f"{count[i]:g} images, mean probability {confidence[i]:.2f}, real-like {frequency[i]:.0%}"
+        svg.add(
+            "circle", tip=tip, cx=h(confidence[i]), cy=v(frequency[i]), kind="dot vrn",
+            r=3.0 + 5.0 * math.sqrt(count[i] / largest),
+        )  # fmt: skip
+        tall = (bars - 8) * count[i] / largest
+        svg.add(
+            "rect", tip=tip, x=h(i / len(count)) + 1, y=bottom + bars + 6 - tall, height=tall,
+            width=side / len(count) - 2, kind="bar vrn",
+        )  # fmt: skip
+    svg.line(left, bottom + bars + 6, left + side, bottom + bars + 6, "grid")
+    svg.text(left + side / 2, bottom + bars + 44, "VRN probability of real-like", "axis middle")
+    middle = top + side / 2
+    svg.text(13, middle, "share rated real-like", "axis middle",
+             transform=f"rotate(-90 13 {middle:g})")  # fmt: skip
+    svg.text(13, bottom + bars / 2 + 6, "images", "axis middle",
+             transform=f"rotate(-90 13 {bottom + bars / 2 + 6:g})")  # fmt: skip
+    return svg.markup()
+
+
+def bullets(
+    names: Sequence[str], panels: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: str
+) -> Markup:
+    """Per class, a bar for the share found and a mark for the share expected, panels side by side.
+
+    Args:
+      names: of the K classes.
+      panels: title of the panel to (found [K], expected [K]), both shares that sum to 1.
+      title: for screen readers.
+    """
+    row, top, gap = 24, 34, 26
+    label_width = 12 + 7.2 * max(len(name) for name in names)
+    panel = max(120.0, (760 - label_width) / len(panels) - gap)
+    width, bottom = label_width + (panel + gap) * len(panels), top + row * len(names)
+    largest = max(float(max(np.max(f), np.max(e))) for f, e in panels.values())
+    svg = _Svg(width, bottom + 24, title, "; ".join(
+        f"{key}: " + ", ".join(f"{n} {f:.0%}" for n, f in zip(names, found, strict=True))
+        for key, (found, _) in panels.items()
+    ))  # fmt: skip
+    for i, name in enumerate(names):
+        svg.text(label_width - 10, top + row * (i + 0.5) + 4.5, name, "name end")
+    for p, (key, (found, expected)) in enumerate(panels.items()):
+        left = label_width + p * (panel + gap)
+        scale = _Scale([0, largest], left, left + panel, 3)
+        svg.text(left, 16, key, "title")
+        for tick in scale.ticks:
+            svg.line(scale(tick), top, scale(tick), bottom, "grid")
+            svg.text(scale(tick), bottom + 17, f"{100 * tick:.0f} %", "tick middle")
+        for i, name in enumerate(names):
+            y = top + row * i
+            tip = f"{name}: {found[i]:.1%}, expected {expected[i]:.1%}"
+            svg.add("rect", tip=tip, x=left, y=float(y + 6), height=float(row - 12),
+                    width=scale(found[i]) - left, kind="bar vrn")  # fmt: skip
+            mark = scale(expected[i])
+            svg.line(mark, y + 3, mark, y + row - 3, "mark")
+    return svg.markup()
+
+
+def bars(rows: Mapping[str, float], text: Sequence[str], *, title: str) -> Markup:
+    """Horizontal bars from zero, with a text at the end of each."""
+    row, top = 24, 4
+    label_width = 12 + 7.2 * max(len(name) for name in rows)
+    text_width = 12 + 7 * max(len(t) for t in text)
+    width, largest = 620, max(max(rows.values()), 1e-9)
+    summary = "; ".join(f"{name} {t}" for name, t in zip(rows, text, strict=True))
+    svg = _Svg(width, top + row * len(rows) + 4, title, summary)
+    for index, ((name, value), words) in enumerate(zip(rows.items(), text, strict=True)):
+        y, length = top + row * index, (width - label_width - text_width) * value / largest
+        svg.text(label_width - 10, y + row / 2 + 4.5, name, "name end")
+        svg.add("rect", x=label_width, y=float(y + 5), width=max(length, 1.0),
+                height=float(row - 10), kind="bar vrn")  # fmt: skip
+        svg.text(label_width + length + 8, y + row / 2 + 4.5, words, "number")
+    return svg.markup()

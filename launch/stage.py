@@ -1,0 +1,184 @@
+"""Stages: what makes a folder of the work directory complete, stale, resumable or foreign.
+
+Every stage owns one folder with a `stage.json`. Its digest covers the settings the stage reads and
+the digests of the stages before it, so a complete folder with the same digest is up to date.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from data.errors import UserError
+from data.tables import write_json
+
+PROGRAMS = {
+    "data": "prepare",
+    "gan": "train_gan",
+    "features": "train_features",
+    "pools/first": "generate --pool=first",
+    "annotation": "annotate",
+    "extraction": "extract",
+    "vrn": "train_vrn",
+    "pools/second": "generate --pool=second",
+    "filter": "filter",
+    "target": "train_target",
+    "report": "report",
+}
+
+
+@dataclasses.dataclass
+class Stage:
+    """A stage that has work to do. `folder` exists; what it holds is of this digest only."""
+
+    folder: pathlib.Path
+    record: dict[str, Any]
+    began: float
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of settings and inputs."""
+        return self.record["digest"]
+
+    def finish(self, **facts: Any) -> None:
+        """Marks the stage complete; `facts` are kept in its `stage.json`."""
+        seconds = round(time.monotonic() - self.began, 2)
+        self.record |= {"status": "complete", "end": _now(), "seconds": seconds, "facts": facts}
+        write_json(self.folder / "stage.json", self.record)
+
+
+def read(workdir: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """Returns the `stage.json` of a stage, or None where there is none."""
+    path = workdir / name / "stage.json"
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged; delete {path.parent} to make it again") from error
+
+
+def require(workdir: pathlib.Path, name: str) -> dict[str, Any]:
+    """Returns the record of a stage that must be complete.
+
+    Raises:
+      UserError: it is not; the message names the program to run.
+    """
+    record = read(workdir, name)
+    if record is None or record["status"] != "complete":
+        state = "missing" if record is None else "unfinished"
+        raise UserError(
+            f"{workdir / name} is {state}; run `python -m launch.{PROGRAMS[name]}` "
+            f"with the same --config and --workdir first"
+        )
+    return record
+
+
+def begin(
+    workdir: pathlib.Path,
+    name: str,
+    settings: Mapping[str, Any],
+    needs: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Stage | None:
+    """Opens the folder of a stage, or returns None when it is complete and up to date.
+
+    Args:
+      workdir: work directory.
+      name: folder of the stage, a key of `PROGRAMS`.
+      settings: everything that the stage's result depends on, JSON-serialisable.
+      needs: stages it reads; each must be complete.
+      overwrite: discard a folder that was made with other settings.
+
+    Raises:
+      UserError: a needed stage is not complete, or the folder has other settings.
+    """
+    inputs = {need: require(workdir, need)["digest"] for need in needs}
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    digest = _digest({"settings": settings, "inputs": inputs})
+    folder = workdir / name
+    found = read(workdir, name)
+    if found is not None and found["digest"] == digest:
+        if found["status"] == "complete":
+            print(f"{name}: up to date", flush=True)
+            return None
+    elif found is not None:
+        if not overwrite:
+            raise UserError(
+                f"{folder} was made with {_difference(found, settings, inputs)}; "
+                "choose another --workdir, or pass --overwrite to make it again"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "stage": name,
+        "status": "running",
+        "digest": digest,
+        "config": settings,
+        "inputs": inputs,
+        "start": _now(),
+        "device": _device(),
+        "versions": _versions(),
+        "code": _code(),
+    }
+    write_json(folder / "stage.json", record)
+    return Stage(folder, record, time.monotonic())
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _difference(found: Mapping[str, Any], settings: Any, inputs: Mapping[str, str]) -> str:
+    """Names the first setting or input in which a folder differs."""
+    old, new = _flat(found["config"]), _flat(settings)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            return f"{key}={old.get(key)!r}, not {new.get(key)!r}"
+    changed = [name for name in inputs if found["inputs"].get(name) != inputs[name]]
+    return f"another {changed[0]}" if changed else "other inputs"
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _device() -> str:
+    device = jax.devices()[0]
+    kind = platform.machine() if device.platform == "cpu" else device.device_kind
+    return f"{jax.device_count()} x {device.platform} ({kind})"
+
+
+def _versions() -> dict[str, str]:
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+
+
+def _code() -> str:
+    """Commit of the code, with `-dirty` where files differ from it; else the package version."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return importlib.metadata.version("vrn")

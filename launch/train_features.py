@@ -1,0 +1,55 @@
+"""Trains the small network on real training images that annotators and filters see with.
+
+    python -m launch.train_features --config=configs/digits.py --workdir=runs/digits
+"""
+
+import pathlib
+
+import ml_collections
+from data.loader import Part
+from vrn.features import FeatureSpace
+
+from launch import cli, models, prepare, rng, stage
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
+    """Trains the feature network with classical augmentation, on the training split only."""
+    settings = {
+        "features": config.features.to_dict(),
+        "seed": config.seed,
+        "augment": config.data.augment,
+    }
+    begun = stage.begin(workdir, "features", settings, needs=("data",), overwrite=overwrite)
+    if begun is None:
+        return workdir / "features"
+    real = prepare.open_split(workdir, "train")
+    params = _trainer(config, workdir).train(
+        [Part(real, config.features.batch)],
+        begun.folder,
+        name="features",
+        seed=rng.fold(config.seed, "features"),
+        steps=config.features.steps,
+        augment=tuple(config.data.augment),
+        strength=1.0,
+        tensorboard=config.tensorboard,
+    )
+    begun.finish(digest=models.tree_digest(params))
+    return begun.folder
+
+
+def open_features(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> FeatureSpace:
+    """Opens the trained feature network of a work directory."""
+    stage.require(workdir, "features")
+    trainer = _trainer(config, workdir)
+    return FeatureSpace(trainer.spec, trainer.restore(workdir / "features"))
+
+
+def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models.Trainer:
+    real = prepare.open_split(workdir, "train")
+    settings = config.features
+    spec = models.classifier_spec(settings, len(real.class_names), settings.steps)
+    return models.Trainer(spec, real.image_shape, settings, config.data.prefetch)
+
+
+if __name__ == "__main__":
+    cli.start(run)

@@ -1,0 +1,112 @@
+"""Trains the class-conditional GAN on the real training images, labelled and unlabelled.
+
+    python -m launch.train_gan --config=configs/digits.py --workdir=runs/digits
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from data import loader
+from gan import sample, state, steps
+from jax.sharding import Mesh
+
+from launch import cli, loop, mesh as mesh_lib, models, pictures, prepare, rng, stage
+from launch.checkpoint import Checkpoints
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
+    """Trains until `config.gan.steps`; goes on from the newest checkpoint."""
+    settings = {"gan": config.gan.to_dict(), "seed": config.seed}
+    begun = stage.begin(workdir, "gan", settings, needs=("data",), overwrite=overwrite)
+    if begun is None:
+        return workdir / "gan"
+    mesh = mesh_lib.make_mesh()
+    spec = models.gan_spec(config, workdir)
+    source = loader.BatchSource(
+        _parts(config, workdir),
+        seed=rng.fold(config.seed, "gan", "loader"),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    trained = loop.train(
+        step=mesh_lib.jit_step(functools.partial(steps.train_step, spec=spec), mesh),
+        state=init(config, spec, mesh),
+        loader=loader.make_loader(source, prefetch=config.data.prefetch),
+        key=rng.key(config.seed, "gan", "steps"),
+        mesh=mesh,
+        steps=config.gan.steps,
+        folder=begun.folder,
+        name="GAN",
+        log_every=config.gan.log_every,
+        checkpoint_every=config.gan.checkpoint_every,
+        tensorboard=config.tensorboard,
+        hook=_sheets(config, spec, begun.folder / "samples"),
+    )
+    begun.finish(checkpoint_digest=models.tree_digest(trained.ema_params))
+    return begun.folder
+
+
+def init(config: ml_collections.ConfigDict, spec: state.GanSpec, mesh: Mesh) -> state.GanState:
+    """Returns the initial state, replicated over the mesh."""
+    make = jax.jit(
+        functools.partial(state.init_state, spec), out_shardings=mesh_lib.replicated(mesh)
+    )
+    return make(rng.key(config.seed, "gan", "init"))
+
+
+def restore(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[state.GanSpec, state.GanState]:
+    """Opens the trained GAN of a work directory."""
+    stage.require(workdir, "gan")
+    spec = models.gan_spec(config, workdir)
+    checkpoints = Checkpoints(workdir / "gan" / "checkpoints")
+    _, trained = checkpoints.restore(init(config, spec, mesh_lib.make_mesh()))
+    checkpoints.close()
+    return spec, trained
+
+
+def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:
+    """Half of every batch is unlabelled where there are such images.
+
+    The parts are repeated for each discriminator update of a step, so each sees the same mixture.
+    """
+    labelled = prepare.open_split(workdir, "train")
+    batch = config.gan.batch
+    if config.data.unlabelled == 0:
+        parts = [loader.Part(labelled, batch)]
+    else:
+        unlabelled = prepare.open_split(workdir, "unlabelled")
+        half = batch // 2
+        parts = [loader.Part(labelled, batch - half), loader.Part(unlabelled, half, balanced=False)]
+    return parts * config.gan.n_critic
+
+
+def _sheets(
+    config: ml_collections.ConfigDict, spec: state.GanSpec, folder: pathlib.Path
+) -> Callable[[int, Any], None]:
+    """Returns a hook that draws the same 8 latents of every class at intervals."""
+    columns = 8
+    classes = spec.generator.num_classes
+    seeds = jnp.arange(columns * classes, dtype=jnp.uint32)
+    labels = jnp.repeat(jnp.arange(classes), columns)
+    draw = jax.jit(lambda params: sample.generate(spec.generator, params, seeds, labels))
+
+    def hook(step: int, current: Any) -> None:
+        if step % config.gan.sample_every == 0 or step == config.gan.steps:
+            images = np.asarray(draw(current.ema_params))
+            folder.mkdir(exist_ok=True)
+            name = folder / f"{step:07d}.png"
+            pictures.save_png(name, pictures.sheet(images, columns))
+
+    return hook
+
+
+if __name__ == "__main__":
+    cli.start(run)

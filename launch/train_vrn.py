@@ -1,0 +1,114 @@
+"""Trains the virtual radiologist network and measures it on the held-out part of the pool.
+
+    python -m launch.train_vrn --config=configs/digits.py --workdir=runs/digits
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from data import loader, pools, tables
+from data.errors import UserError
+from data.records import Records
+from vrn import calibrate, classifier
+from vrn.annotators import NON_REAL_LIKE, REAL_LIKE
+
+from launch import cli, extract, models, prepare, rng, stage
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
+    """Trains, calibrates and measures; writes `WORKDIR/vrn/calibration.json`."""
+    settings = {
+        "vrn": config.vrn.to_dict(),
+        "seed": config.seed,
+        "augment": config.data.augment,
+    }
+    needs = ("data", "pools/first", "extraction")
+    begun = stage.begin(workdir, "vrn", settings, needs=needs, overwrite=overwrite)
+    if begun is None:
+        return workdir / "vrn"
+    trainer = _trainer(config, workdir)
+    params = trainer.train(
+        _parts(config, workdir),
+        begun.folder,
+        name="VRN",
+        seed=rng.fold(config.seed, "vrn"),
+        steps=config.vrn.steps,
+        augment=tuple(config.data.augment),
+        strength=1.0,
+        tensorboard=config.tensorboard,
+    )
+    pool = pools.open_pool(workdir / "pools" / "first")
+    rows, real_like = extract.read(workdir)
+    score = _scorer(trainer.spec, params, config.vrn.batch)
+    result = calibrate.calibrate(
+        score(pool.subset(rows.calibration)),
+        real_like[rows.calibration],
+        score(pool.subset(rows.measurement)),
+        real_like[rows.measurement],
+        method=config.vrn.calibration,
+        seed=rng.fold(config.seed, "vrn", "bootstrap"),
+    )
+    # Unseen real images: a VRN that knows the generator accepts all of them and no synthetic one.
+    accepted = score(prepare.open_split(workdir, "val")) >= result["operating_point"]["logit"]
+    result["accepted_of_real"] = float(accepted.mean())
+    tables.write_json(begun.folder / "calibration.json", result)
+    begun.finish(digest=models.tree_digest(params))
+    cli.say(
+        f"VRN: AUC within synthetic images {result['auc_within_synthetic']:.3f}, accepts "
+        f"{result['acceptance_rate']:.0%} of the real-like ones"
+    )
+    return begun.folder
+
+
+Score = Callable[[Records], np.ndarray]
+
+
+def open_vrn(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Score:
+    """Opens the trained VRN: records to their log-odds of real-like `[N]`."""
+    stage.require(workdir, "vrn")
+    trainer = _trainer(config, workdir)
+    return _scorer(trainer.spec, trainer.restore(workdir / "vrn"), config.vrn.batch)
+
+
+def _scorer(spec: classifier.ClassifierSpec, params: Any, batch: int) -> Score:
+    predict = jax.jit(functools.partial(classifier.predict, spec=spec))
+
+    def score(images: Records) -> np.ndarray:
+        return classifier.margin(classifier.in_batches(predict, params, images, batch))
+
+    return score
+
+
+def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models.Trainer:
+    shape = prepare.open_split(workdir, "train").image_shape
+    return models.Trainer(models.vrn_spec(config), shape, config.vrn, config.data.prefetch)
+
+
+def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:
+    """Half positives, half negatives, each half with the diagnostic classes in equal shares."""
+    real = prepare.open_split(workdir, "train")
+    pool = pools.open_pool(workdir / "pools" / "first")
+    rows, _ = extract.read(workdir)
+    half = config.vrn.batch // 2
+    negatives = loader.Part(pool.subset(rows.negatives), half, label=NON_REAL_LIKE)
+    if config.vrn.positives == "real":
+        return [loader.Part(real, half, label=REAL_LIKE), negatives]
+    if config.vrn.positives != "real+accepted":
+        raise UserError(
+            f"--config.vrn.positives={config.vrn.positives} is unknown; give real or real+accepted"
+        )
+    quarter = half // 2
+    return [
+        loader.Part(real, half - quarter, label=REAL_LIKE),
+        loader.Part(pool.subset(rows.positives), quarter, label=REAL_LIKE),
+        negatives,
+    ]
+
+
+if __name__ == "__main__":
+    cli.start(run)

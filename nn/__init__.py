@@ -1,0 +1,1 @@
+"""Layers that the generators, discriminators and classifiers share."""

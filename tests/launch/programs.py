@@ -1,0 +1,31 @@
+"""Runs the programs as a user does: in a process of their own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = "--config=tests/tiny.py"
+
+
+def environment() -> dict[str, str]:
+    """The environment of a program under test; compilations are shared between processes."""
+    return os.environ | {"TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def run(program: str, *flags: str, timeout: int = 300) -> subprocess.CompletedProcess:
+    """Runs `python -m launch.<program>` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", f"launch.{program}", *flags],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+
+
+def start(program: str, *flags: str, log: pathlib.Path) -> subprocess.Popen:
+    """Starts `python -m launch.<program>` and returns at once; output goes to `log`."""
+    with log.open("a") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"launch.{program}", *flags],
+            cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip

@@ -1,0 +1,169 @@
+"""The one supervised trainer: the feature network, the VRN and every target model use it.
+
+The state holds arrays only; the model, the optimiser and the preparation of images stand beside it
+in a `ClassifierSpec`, which is static under `jax.jit`. Launch jits `train_step` once per spec and
+donates the state; one spec serves every seed and every arm without compiling again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from data.records import Records
+
+Array = jax.Array
+
+
+def unprepared(images: Array, key: Array | None) -> Array:
+    """The preparation of a plain classifier: images as they come."""
+    del key
+    return images
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierSpec:
+    """What a classifier is and how it learns; hashable, so that it can be a static argument.
+
+    Attributes:
+      model: maps images [B, H, W, C] to logits [B, num_classes], with a method `features`.
+      tx: the optimiser with its schedule.
+      num_classes: number of logits; a VRN has 2 (0 non-real-like, 1 real-like).
+      label_smoothing: share of the target spread evenly over the classes, in [0, 1).
+      prepare: `prepare(images, key)` applied to every batch; the key is None outside training, and
+        then the result must not be random.
+    """
+
+    model: nn.Module
+    tx: optax.GradientTransformation
+    num_classes: int
+    label_smoothing: float = 0.0
+    prepare: Callable[[Array, Array | None], Array] = unprepared
+
+
+class ClassifierState(flax.struct.PyTreeNode):
+    """Everything that training changes: step [], params and opt_state pytrees."""
+
+    step: Array
+    params: Any
+    opt_state: Any
+
+
+def init_state(
+    key: Array, image_shape: tuple[int, int, int], *, spec: ClassifierSpec
+) -> ClassifierState:
+    """Fresh state for images [H, W, C]; run it under jit to place it with shardings."""
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    params = spec.model.init(key, spec.prepare(images, None))["params"]
+    return ClassifierState(
+        step=jnp.zeros((), jnp.int32), params=params, opt_state=spec.tx.init(params)
+    )
+
+
+def train_step(
+    state: ClassifierState, batch: Mapping[str, Array], key: Array, *, spec: ClassifierSpec
+) -> tuple[ClassifierState, dict[str, Array]]:
+    """One optimiser step of softmax cross-entropy.
+
+    Args:
+      state: the state; may be donated.
+      batch: 'image' float32 [B, H, W, C] in [-1, 1] and 'label' int32 [B] in [0, num_classes).
+      key: the run's key for this purpose; the step is folded in here.
+      spec: static.
+
+    Returns:
+      The next state, and scalars 'loss' (nats), 'accuracy' (share) and 'grad_norm'.
+    """
+    images = spec.prepare(batch["image"], jax.random.fold_in(key, state.step))
+    targets = optax.smooth_labels(
+        jax.nn.one_hot(batch["label"], spec.num_classes), spec.label_smoothing
+    )
+
+    def loss_fn(params):
+        logits = spec.model.apply({"params": params}, images)
+        return optax.softmax_cross_entropy(logits, targets).mean(), logits
+
+    (loss, logits), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = spec.tx.update(grads, state.opt_state, state.params)
+    metrics = {
+        "loss": loss,
+        "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["label"]),
+        "grad_norm": optax.global_norm(grads),
+    }
+    state = ClassifierState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        opt_state=opt_state,
+    )
+    return state, metrics
+
+
+def predict(params: Any, images: Array, *, spec: ClassifierSpec) -> Array:
+    """Logits [B, num_classes] of images [B, H, W, C]; no randomness."""
+    return spec.model.apply({"params": params}, spec.prepare(images, None))
+
+
+def features(params: Any, images: Array, *, spec: ClassifierSpec) -> Array:
+    """Pooled features [B, F] of images [B, H, W, C], the input of the last layer."""
+    return spec.model.apply({"params": params}, spec.prepare(images, None), method="features")
+
+
+def margin(logits: np.ndarray | Array) -> np.ndarray | Array:
+    """The VRN's score [B]: log-odds of real-like, from its two logits [B, 2]."""
+    return logits[..., 1] - logits[..., 0]
+
+
+def in_batches(
+    fn: Callable[[Any, Array], Any],
+    params: Any,
+    images: np.ndarray | Records,
+    batch_size: int,
+    place: Callable[[np.ndarray], Any] = jnp.asarray,
+) -> Any:
+    """Applies `fn(params, batch)` to any number of images in batches of one fixed shape.
+
+    The last batch is padded with zeros and cut afterwards, so a jitted `fn` compiles once whatever
+    N is. Models without batch statistics make the padding invisible to the other rows. Results are
+    fetched one batch late, so that the device does not wait for the host.
+
+    Args:
+      fn: maps images [batch_size, H, W, C] to an array, or pytree of arrays, of batch_size rows.
+      params: first argument of `fn`.
+      images: float32 [N, H, W, C] in [-1, 1], or records that are read batch by batch.
+      batch_size: rows per call.
+      place: puts a batch on the devices (launch passes one that shards it).
+
+    Returns:
+      What `fn` returns, as numpy with N rows.
+    """
+    total = len(images)
+    if total == 0:
+        raise ValueError("There are no images to apply the network to.")
+    done: list[Any] = []
+    pending: tuple[Any, int] | None = None
+
+    def fetch(result: Any, rows: int) -> Any:
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:rows], result)
+
+    for start in range(0, total, batch_size):
+        rows = min(batch_size, total - start)
+        chunk = (
+            images[start : start + rows]
+            if isinstance(images, np.ndarray)
+            else images.read(np.arange(start, start + rows))
+        )
+        padding = [(0, batch_size - rows)] + [(0, 0)] * (chunk.ndim - 1)
+        result = fn(params, place(np.pad(chunk, padding)))
+        if pending is not None:
+            done.append(fetch(*pending))
+        pending = (result, rows)
+    done.append(fetch(*pending))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *done)

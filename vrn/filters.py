@@ -1,0 +1,88 @@
+"""Filters: which images of the second pool enter the target dataset.
+
+Every filter gives one score per image, higher = keep, and all keep the same number of each class,
+so that what is compared is the choice and not the count. New filters are one function in `FILTERS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from data.errors import UserError
+from vrn import realism
+from vrn.features import Described
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterInputs:
+    """All that a filter may look at.
+
+    Attributes:
+      pool: the second pool, N images, in the shared feature space.
+      real: the real training images there.
+      vrn_score: [N], the VRN's log-odds of real-like.
+      discriminator_score: [N], the discriminator's logit.
+      seed: of the random filter.
+    """
+
+    pool: Described
+    real: Described
+    vrn_score: np.ndarray
+    discriminator_score: np.ndarray
+    seed: int
+
+
+Filter = Callable[[FilterInputs], np.ndarray]
+
+FILTERS: Mapping[str, Filter] = {
+    # The patent's own filter.
+    "vrn": lambda inputs: inputs.vrn_score,
+    # What comes for free with a GAN.
+    "discriminator": lambda inputs: inputs.discriminator_score,
+    # Near the real images of the class (kNN-GIQA in spirit: Gu et al. 2020, arXiv 2003.08932).
+    "knn": lambda inputs: -realism.knn_strangeness(inputs.pool, inputs.real),
+    # A real-trained classifier sees the class (label confidence, Xue et al. 2021, arXiv 2111.06399)
+    "confidence": lambda inputs: -realism.inconsistency(inputs.pool),
+    # The control for having fewer images.
+    "random": lambda inputs: np.random.default_rng(inputs.seed).random(len(inputs.pool)),
+}
+
+
+def score(name: str, inputs: FilterInputs) -> np.ndarray:
+    """Scores float64 [N] of one filter, higher = keep.
+
+    Raises:
+      UserError: unknown filter, or scores that are not finite numbers.
+    """
+    if name not in FILTERS:
+        raise UserError(f"Unknown filter {name!r}; choose among {', '.join(FILTERS)}.")
+    scores = np.asarray(FILTERS[name](inputs), np.float64)
+    if not np.isfinite(scores).all():
+        raise UserError(
+            f"Filter {name!r} gave {np.sum(~np.isfinite(scores))} scores that are not finite; the "
+            "network behind it has diverged, so train it again with a lower learning rate."
+        )
+    return scores
+
+
+def keep_per_class(scores: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Mask bool [N] of the `count` highest scores [N] of every class in labels [N].
+
+    Equal scores are kept in the order of the pool.
+
+    Raises:
+      UserError: a class has fewer than `count` images.
+    """
+    kept = np.zeros(len(scores), bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < count:
+            raise UserError(
+                f"filter.keep_per_class is {count} but the second pool holds {len(rows)} images of "
+                f"class {label}; generate more or keep fewer."
+            )
+        kept[rows[np.argsort(-scores[rows], kind="stable")[:count]]] = True
+    return kept

@@ -108,8 +108,7 @@ def get_config() -> ml_collections.ConfigDict:
     target.lr = 2e-3
     target.steps = 400  # the same for every arm
     target.shares = (0.25, 0.5)  # synthetic share of a batch, chosen on validation
-    target.strengths = (0.0, 1.0)  # augmentation strength, chosen on validation
-    target.search_steps = 200
+    target.strengths = (0.0, 0.5, 1.0)  # augmentation strength, chosen on validation
     target.log_every = 50
     target.checkpoint_every = 1000
 

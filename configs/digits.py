@@ -37,6 +37,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.target.seeds = 5
     config.target.width = 8
     config.target.batch = 32
-    config.target.steps = 250
-    config.target.search_steps = 120
+    config.target.steps = 400
+    config.target.strengths = (0.5, 1.0)
     return config

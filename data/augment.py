@@ -9,7 +9,7 @@ distortion for training is due to Simard et al. 2003 (ICDAR, section 2).
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,17 @@ CONTRAST = math.log(1.25)
 NOISE = 0.1  # largest standard deviation
 BLUR = 0.75  # pixels, largest standard deviation
 
+# Batches are worked on in blocks of about this many numbers: temporaries then stay in the cache and
+# in the allocator's hands. Whole-batch temporaries spend most of the time in page faults.
+_BLOCK_NUMBERS = 1 << 16
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Row ranges of a batch [B, ...] of about `_BLOCK_NUMBERS` numbers each."""
+    rows = max(1, _BLOCK_NUMBERS // math.prod(shape[1:]))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
 
 class Uniform(Protocol):
     """The one thing asked of a random generator; `numpy.random.Generator` has it."""
@@ -43,22 +54,27 @@ class RowStream:
     counter-based generator (Philox; Salmon et al. 2011, SC'11).
     """
 
-    _BLOCK = 8  # float32 numbers per Philox counter step
+    _STEP = 8  # float32 numbers per Philox counter step
 
-    def __init__(self, seed: tuple[int, ...], first_row: int) -> None:
-        self._key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-        self._first_row, self._calls = first_row, 0
+    def __init__(self, key: np.ndarray, first_row: int) -> None:
+        """Stream for a Philox key (uint64 [2]), see `stream_key`, from a row of the batch on."""
+        self._key, self._first_row, self._calls = key, first_row, 0
 
     def random(self, size: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
         """Uniform numbers ``size`` = (rows, ...) in [0, 1)."""
         rows, per_row = size[0], math.prod(size[1:])
-        blocks = -(-per_row // self._BLOCK)
+        blocks = -(-per_row // self._STEP)
         # Counter words from the lowest: position in the call's stream, …, number of the call.
         counter = np.array([self._first_row * blocks, 0, 0, self._calls], np.uint64)
         self._calls += 1
         generator = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
-        drawn = generator.random((rows, blocks * self._BLOCK), np.float32)
+        drawn = generator.random((rows, blocks * self._STEP), np.float32)
         return drawn[:, :per_row].reshape(size).astype(dtype, copy=False)
+
+
+def stream_key(seed: tuple[int, ...]) -> np.ndarray:
+    """Philox key uint64 [2] for a tuple of non-negative integers."""
+    return np.random.SeedSequence(seed).generate_state(2, np.uint64)
 
 
 def _symmetric(rng: Uniform, shape: tuple[int, ...]) -> np.ndarray:
@@ -85,9 +101,10 @@ def _flip_maps(shape: tuple[int, ...], rng: Uniform, strength: float) -> np.ndar
 
 def _shift_maps(shape: tuple[int, ...], rng: Uniform, strength: float) -> np.ndarray:
     maps = _maps(shape[0])
-    maps[:, :, 2] = np.rint(
-        _symmetric(rng, (shape[0], 2)) * strength * SHIFT * np.array(shape[1:3], np.float32)
-    )
+    # Half a pixel more on either side makes every whole shift within reach equally probable, and
+    # leaves something to do where the reach is below a pixel.
+    reach = strength * SHIFT * np.array(shape[1:3], np.float32)
+    maps[:, :, 2] = np.rint(_symmetric(rng, (shape[0], 2)) * (reach + np.sign(reach) / 2))
     return maps
 
 
@@ -124,9 +141,7 @@ def _spline_basis(size: int) -> np.ndarray:
     return np.where(distance < 1, inner, outer).astype(np.float32)
 
 
-def warp(
-    images: np.ndarray, maps: np.ndarray, field: np.ndarray | None = None
-) -> np.ndarray:
+def warp(images: np.ndarray, maps: np.ndarray, field: np.ndarray | None = None) -> np.ndarray:
     """Resample bilinearly: output pixel p shows the input at ``maps · (p, 1) + field[p]``.
 
     Args:
@@ -137,11 +152,25 @@ def warp(
     Returns:
         Images of the same shape; positions outside take the nearest edge pixel.
     """
+    out = np.empty_like(images)
+    for block in _blocks(images.shape):
+        _warp_block(images[block], maps[block], None if field is None else field[block], out[block])
+    return out
+
+
+def _warp_block(
+    images: np.ndarray, maps: np.ndarray, field: np.ndarray | None, out: np.ndarray
+) -> None:
+    """See `warp`; few enough pixels that float32 counts them exactly.
+
+    Pixel numbers are computed in float32 because NumPy's integer arithmetic and casts cost five
+    times as much as everything else here.
+    """
     count, height, width, channels = images.shape
     y = np.arange(height, dtype=np.float32)[:, None] - np.float32((height - 1) / 2)
     x = np.arange(width, dtype=np.float32) - np.float32((width - 1) / 2)
-    corner = (np.arange(count) * (height * width))[:, None, None]
-    weights = []
+    corner = (np.arange(count, dtype=np.float32) * (height * width))[:, None, None]
+    weights: list[np.ndarray] = []
     for axis, (size, stride) in enumerate(((height, width), (width, 1))):
         a, b, c = (maps[:, axis, k, None, None] for k in range(3))
         position = a * y + (b * x + (c + np.float32((size - 1) / 2)))
@@ -149,30 +178,34 @@ def warp(
             position += field[:, axis]
         np.clip(position, 0, size - 1, out=position)
         floor = np.floor(position)
-        weights.append(position - floor)
-        # Pointer-sized indices: NumPy's take is several times slower with 32-bit ones.
-        corner = corner + floor.astype(np.intp) * stride
-    if channels == 1:
-        pixels = images.reshape(-1)
-    else:
-        pixels, weights = images.reshape(-1, channels), [w[..., None] for w in weights]
+        position -= floor
+        weights.append(position)
+        floor *= np.float32(stride)
+        floor += corner
+        corner = floor
+    index = corner.astype(np.intp)  # NumPy gathers several times slower with 32-bit indices
+    pixels = images.reshape(-1) if channels == 1 else images.reshape(-1, channels)
+    if channels > 1:
+        weights = [weight[..., None] for weight in weights]
+
+    below, beside = width * (height > 1), int(width > 1)
 
     def gather(offset: int) -> np.ndarray:
         # A neighbour beyond the edge is some other pixel, but its weight is exactly 0.
-        return pixels[offset:].take(corner, axis=0, mode="clip")
+        return pixels[offset:].take(index, axis=0, mode="clip")
 
     def row(offset: int) -> np.ndarray:
-        left, right = gather(offset), gather(offset + 1)
+        left, right = gather(offset), gather(offset + beside)
         right -= left
         right *= weights[1]
         right += left
         return right
 
-    top, bottom = row(0), row(width)
+    top, bottom = row(0), row(below)
     bottom -= top
     bottom *= weights[0]
     bottom += top
-    return bottom.reshape(images.shape)
+    out[...] = bottom.reshape(images.shape)
 
 
 def _affine_transform(make_maps: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -205,12 +238,14 @@ def _noise(images: np.ndarray, rng: Uniform, strength: float) -> np.ndarray:
 
 
 def _normal(rng: Uniform, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal float32 numbers by Box and Muller (1958): a fixed number of uniform ones
-    each, which lets every row own its stretch of the stream."""
+    """Standard normal float32 numbers by Box and Muller (1958).
+
+    It takes a fixed number of uniform ones each, so every row can own a stretch of the stream.
+    """
     per_row = math.prod(shape[1:])
     half = -(-per_row // 2)
     u = rng.random((shape[0], 2, half), np.float32)
-    radius = np.sqrt(-2 * np.log1p(-u[:, 0]))
+    radius = np.sqrt(-2 * np.log(1 - u[:, 0]))
     angle = np.float32(2 * math.pi) * u[:, 1]
     normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return normal[:, :per_row].reshape(shape)
@@ -218,17 +253,18 @@ def _normal(rng: Uniform, shape: tuple[int, ...]) -> np.ndarray:
 
 def _blur(images: np.ndarray, rng: Uniform, strength: float) -> np.ndarray:
     deviation = rng.random((len(images),), np.float32) * np.float32(strength * BLUR)
-    return gaussian_blur(images, deviation)
+    # The radius must not depend on the deviations drawn: a row's result would follow its neighbours.
+    return gaussian_blur(images, deviation, radius=math.ceil(4 * BLUR * strength))
 
 
-def gaussian_blur(images: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+def gaussian_blur(images: np.ndarray, deviation: np.ndarray, radius: int) -> np.ndarray:
     """Blur image i with a Gaussian of ``deviation[i]`` pixels, edges repeated.
 
     Args:
         images: [B, H, W, C] float32.
         deviation: [B], pixels; 0 leaves the image as it is.
+        radius: pixels at which the Gaussian is cut off, for all images alike.
     """
-    radius = math.ceil(4 * float(deviation.max(initial=0)))
     offsets = np.arange(radius + 1)
     variance = np.maximum(deviation.astype(np.float64), 1e-6)[:, None] ** 2
     taps = np.exp(-(offsets**2) / (2 * variance))
@@ -271,7 +307,9 @@ def check_names(names: Sequence[str]) -> None:
     """Raise UserError unless every name is one of `TRANSFORMS`."""
     for name in names:
         if name not in TRANSFORMS:
-            raise UserError(f"there is no augmentation '{name}'; choose from {', '.join(TRANSFORMS)}.")
+            raise UserError(
+                f"there is no augmentation '{name}'; choose from {', '.join(TRANSFORMS)}."
+            )
 
 
 def augment(
@@ -302,22 +340,33 @@ def augment(
     check_names(names)
     if strength == 0 or not names:
         return images
-    streams = {
-        name: RowStream((*seed, number), first_row) for number, name in enumerate(TRANSFORMS)
+    keys = {
+        name: stream_key((*seed, number)) for number, name in enumerate(TRANSFORMS) if name in names
     }
-    maps = _maps(len(images))
+    out = np.empty_like(images)
+    for block in _blocks(images.shape):
+        streams = {name: RowStream(key, first_row + block.start) for name, key in keys.items()}
+        out[block] = _augment_block(images[block], strength, streams)
+    return np.clip(out, -1, 1, out=out)
+
+
+def _augment_block(
+    images: np.ndarray, strength: float, streams: Mapping[str, RowStream]
+) -> np.ndarray:
+    """Apply the transforms that have a stream; see `augment`."""
+    maps, field = None, None
     for name, make_maps in _MAPS.items():
-        if name in names:
-            maps = _compose(maps, make_maps(images.shape, streams[name], strength))
-    field = None
-    if "elastic" in names:
+        if name in streams:
+            then = make_maps(images.shape, streams[name], strength)
+            maps = then if maps is None else _compose(maps, then)
+    if "elastic" in streams:
         field = _elastic_field(images.shape, streams["elastic"], strength)
-    if field is not None or any(name in names for name in _MAPS):
-        images = warp(images, maps, field)
+    if maps is not None or field is not None:
+        images = warp(images, _maps(len(images)) if maps is None else maps, field)
     for name, transform in _INTENSITY.items():
-        if name in names:
+        if name in streams:
             images = transform(images, streams[name], strength)
-    return np.clip(images, -1, 1)
+    return images
 
 
 def _compose(first: np.ndarray, then: np.ndarray) -> np.ndarray:

@@ -7,3 +7,9 @@ class UserError(Exception):
     The message is one sentence that names the file or flag and says what to do. Programs print it
     without a traceback and exit with code 2.
     """
+
+
+def reason(error: BaseException) -> str:
+    """First line of another library's error, to be put in brackets inside a `UserError`."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageOps
 
-from data.errors import UserError
+from data.errors import UserError, reason
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
 # ITU-R BT.601 luma, what Pillow and most viewers use for grey.
@@ -27,8 +27,9 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                if getattr(image, "n_frames", 1) > 1:
-                    raise UserError(f"{path} holds {image.n_frames} frames; save each as a file.")
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    raise UserError(f"{path} holds {frames} frames; save each as a file.")
                 if image.mode not in _GREY_MODES and any(";16" in str(t[3]) for t in image.tile):
                     # Pillow would drop the low byte without a word.
                     raise UserError(f"{path} is a 16-bit colour image; save it as 16-bit grey.")
@@ -40,10 +41,10 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         raise UserError(f"{path} is missing.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
         raise UserError(
-            f"{path} is no readable image ({_reason(error)}); mend or remove it."
+            f"{path} is no readable image ({reason(error)}); mend or remove it."
         ) from None
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is too large ({_reason(error)}); reduce it.") from None
+        raise UserError(f"{path} is too large ({reason(error)}); reduce it.") from None
     if array is None:
         raise UserError(f"{path} has 32-bit values outside 0..65535; rescale it to 16 bits.")
     return array
@@ -98,7 +99,3 @@ def _as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if np.issubdtype(dtype, np.integer):
         values = np.clip(np.rint(values), 0, np.iinfo(dtype).max)
     return values.astype(dtype)
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)

@@ -98,7 +98,8 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             seed: the only source of randomness, with the step.
             augment: names of `data.augment.TRANSFORMS`, applied to all rows.
             strength: of the augmentation; 0 = none.
-            process_index, process_count: which block of rows is ours.
+            process_index: which block of rows is ours, from 0.
+            process_count: into how many blocks the global batch is divided.
 
         Raises:
             UserError: an empty part, parts of different image shapes, a batch that the processes
@@ -155,9 +156,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         return {"image": image, "label": np.concatenate(labels)}
 
 
-def make_loader(
-    source: BatchSource, *, start: int = 0, prefetch: int = 2
-) -> grain.DatasetIterator:
+def make_loader(source: BatchSource, *, start: int = 0, prefetch: int = 2) -> grain.DatasetIterator:
     """Iterate over the batches of ``source`` from step ``start`` on.
 
     Args:

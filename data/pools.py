@@ -8,6 +8,7 @@ import contextlib
 import os
 import pathlib
 import re
+import types
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,7 +76,7 @@ class PoolWriter:
         """
         self._directory = pathlib.Path(directory)
         self._class_names = tuple(class_names)
-        self._image_shape, self._dtype = tuple(image_shape), np.dtype(dtype)
+        self._image_shape, self._dtype = image_shape, np.dtype(dtype)
         self._checkpoint_digest, self._data_digest = checkpoint_digest, data_digest
         self._features = shards.make_features(self._image_shape, self._dtype, self._class_names)
         self._rows: list[tuple[int, int, str, int, int]] = []  # shard, index, id, label, seed
@@ -87,9 +88,7 @@ class PoolWriter:
         )
         self._stack.callback(self._writer.close)
 
-    def write(
-        self, images: np.ndarray, labels: np.ndarray, seeds: np.ndarray
-    ) -> list[str]:
+    def write(self, images: np.ndarray, labels: np.ndarray, seeds: np.ndarray) -> list[str]:
         """Append a batch.
 
         Args:
@@ -163,7 +162,12 @@ class PoolWriter:
     def __enter__(self) -> "PoolWriter":
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
         if error is None:
             self.close()
         else:

@@ -165,16 +165,9 @@ class ArrayRecords(_RecordsBase):
         self.groups = None if groups is None else np.asarray(groups, dtype=np.str_)
         self.class_names = tuple(str(name) for name in class_names)
         self.synthetic = synthetic
+        self.image_shape, self.dtype = self.images.shape[1:], self.images.dtype
         self._validate(where)
         self.labels = self.labels.astype(np.int64)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.images.shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.images.dtype
 
     def read_raw(self, indices: np.ndarray) -> np.ndarray:
         """See `Records.read_raw`."""
@@ -195,13 +188,12 @@ class ArrayRecords(_RecordsBase):
         part.images, part.labels, part.ids = self.images[chosen], labels, self.ids[chosen]
         part.groups = None if self.groups is None else self.groups[chosen]
         part.class_names, part.synthetic = self.class_names, self.synthetic
+        part.image_shape, part.dtype = self.image_shape, self.dtype
         return part
 
     def _validate(self, where: str) -> None:
         if self.images.ndim != 4:
-            raise UserError(
-                f"{where} has shape {self.images.shape}; images must be [N, H, W, C]."
-            )
+            raise UserError(f"{where} has shape {self.images.shape}; images must be [N, H, W, C].")
         if self.dtype not in STORAGE_DTYPES:
             raise UserError(
                 f"{where} has pixels of type {self.dtype}; "
@@ -338,9 +330,7 @@ def write_records(
             stack.callback(writer.close)  # a failed write must not leave open files behind
             writers.append(writer)
             _write_split(writer, records)
-        shards.write_metadata(
-            aside, writers, name=name, features=features, description=description
-        )
+        shards.write_metadata(aside, writers, name=name, features=features, description=description)
 
 
 def _write_split(writer: shards.SplitWriter, records: Records) -> None:

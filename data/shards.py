@@ -1,7 +1,7 @@
 """Folders of array_record shards that TensorFlow Datasets opens: the on-disk form of all images.
 
 A folder holds ``<name>-<split>.array_record-0000i-of-0000n``, tfds' own ``features.json``,
-``dataset_info.json`` and ``image.labels``-style files, and our ``digests.json`` (records and
+``dataset_info.json`` and ``label.labels.txt``, and our ``digests.json`` (records and
 SHA-256 of every shard). Serialising and reading go through tfds features, none of which needs
 TensorFlow. Random access needs ``group_size:1``.
 """
@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from data import tables
-from data.errors import UserError
+from data.errors import UserError, reason
 
 DIGESTS = "digests.json"
 _VERSION = "1.0.0"
@@ -146,7 +146,7 @@ class StoredSplit:
         except (RuntimeError, ValueError, IndexError) as error:
             folder = self.source.dataset_info.data_dir
             raise UserError(
-                f"{folder} holds a damaged shard ({_first_line(error)}); make the folder again."
+                f"{folder} holds a damaged shard ({reason(error)}); make the folder again."
             ) from error
 
 
@@ -167,7 +167,7 @@ def open_split(directory: str | pathlib.Path, split: str) -> StoredSplit:
         builder = tfds.builder_from_directory(directory)
     except Exception as error:  # tfds raises json, protobuf and attribute errors alike here
         raise UserError(
-            f"{directory}/dataset_info.json or features.json is damaged ({_first_line(error)}); "
+            f"{directory}/dataset_info.json or features.json is damaged ({reason(error)}); "
             "make the folder again."
         ) from error
     splits = builder.info.splits
@@ -201,7 +201,3 @@ def _verify_shard(path: pathlib.Path, count: int, digests: Mapping[str, Any]) ->
             f"{path} holds {entry.get('records')} records but dataset_info.json says {count}; "
             "make the folder again."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)

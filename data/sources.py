@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data import images as image_files
-from data.errors import UserError
+from data.errors import UserError, reason
 from data.records import ArrayRecords
 
 _FLAG = "--config.data.source"
@@ -35,6 +35,7 @@ class Source:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
         return next(iter(self.splits.values())).class_names
 
     def digest(self) -> str:
@@ -43,22 +44,19 @@ class Source:
         return hashlib.sha256(",".join(parts).encode()).hexdigest()
 
 
-def open_source(
-    spec: str, *, data_dir: str | os.PathLike[str], size: int, channels: int
-) -> Source:
+def open_source(spec: str, *, data_dir: str | os.PathLike[str], size: int, channels: int) -> Source:
     """Open real images and bring them to one size and number of channels, at their own bit depth.
 
     Args:
         spec: 'tfds:NAME[/CONFIG]', 'npz:PATH' or 'folder:PATH'.
         data_dir: where tfds keeps data sets.
         size: height and width, pixels; other sizes are resized with antialiasing.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (grey) and 3 (RGB) are made from each other; any other number must be what an
+            npz file has.
 
     Raises:
         UserError: a source, file or class that is missing, damaged, empty or out of range.
     """
-    if channels not in (1, 3):
-        raise UserError(f"--config.data.channels={channels}: images have 1 or 3 channels.")
     kind, _, where = spec.partition(":")
     openers: dict[str, Callable[[], dict[str, _Raw]]] = {
         "tfds": lambda: _open_tfds(where, data_dir),
@@ -74,7 +72,9 @@ def open_source(
     if len({records.dtype for records in splits.values()}) > 1:
         raise UserError(f"{where} mixes bit depths between splits; convert them to one.")
     for name, records in splits.items():
-        present = np.bincount(records.labels[records.labels >= 0], minlength=len(records.class_names))
+        present = np.bincount(
+            records.labels[records.labels >= 0], minlength=len(records.class_names)
+        )
         if (present == 0).any():
             empty = records.class_names[int(np.argmin(present))]
             raise UserError(
@@ -90,15 +90,21 @@ class _Raw:
 
     images: Sequence[np.ndarray] | np.ndarray
     labels: np.ndarray
-    ids: Sequence[str]
+    ids: Sequence[str] | np.ndarray
     class_names: Sequence[str]
-    groups: Sequence[str] | None = None
+    groups: Sequence[str] | np.ndarray | None = None
 
 
 def _to_records(raw: _Raw, where: str, size: int, channels: int) -> ArrayRecords:
     """Resize, set the channels and validate."""
     if len(raw.images) == 0:
         raise UserError(f"{where} holds no images.")
+    for found in {image.shape[-1] for image in raw.images}:
+        if found != channels and {found, channels} != {1, 3}:
+            raise UserError(
+                f"{where} has images of {found} channels, --config.data.channels={channels} can't "
+                f"be made of them; set it to {found}."
+            )
     if isinstance(raw.images, np.ndarray) and raw.images.shape[1:3] == (size, size):
         images = image_files.set_channels(raw.images, channels)
     else:
@@ -135,7 +141,7 @@ def _open_tfds(name: str, data_dir: str | os.PathLike[str]) -> dict[str, _Raw]:
             rows = list(builder.as_data_source(split))
         except (RuntimeError, ValueError, OSError, NotImplementedError) as error:
             raise UserError(
-                f"tfds:{name} in {data_dir} can't be read ({_reason(error)}); delete its folder and "
+                f"tfds:{name} in {data_dir} can't be read ({reason(error)}); delete its folder and "
                 "prepare it again with file_format=array_record."
             ) from error
         splits[_SPLITS.get(split, "all")] = _Raw(
@@ -164,7 +170,7 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
         ) from None
     except Exception as error:  # downloads fail in many ways, none of them ours
         raise UserError(
-            f"{_FLAG}=tfds:{name} could not be prepared in {data_dir} ({_reason(error)})."
+            f"{_FLAG}=tfds:{name} could not be prepared in {data_dir} ({reason(error)})."
         ) from error
     return builder
 
@@ -194,9 +200,7 @@ def _open_npz(path: pathlib.Path) -> dict[str, _Raw]:
     (images, labels, …) make one split 'all'.
     """
     arrays = _read_npz(path)
-    prefixes = {
-        f"{name}_": split for name, split in _SPLITS.items() if f"{name}_images" in arrays
-    }
+    prefixes = {f"{name}_": split for name, split in _SPLITS.items() if f"{name}_images" in arrays}
     if not prefixes and "images" in arrays:
         prefixes = {"": "all"}
     if not prefixes:
@@ -210,6 +214,11 @@ def _open_npz(path: pathlib.Path) -> dict[str, _Raw]:
         labels = arrays[f"{prefix}labels"]
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
+        if labels.dtype.kind not in "iu" or labels.size == 0:
+            raise UserError(
+                f"{path}: {prefix}labels are {labels.size} values of type {labels.dtype}; give one "
+                "integer per image."
+            )
         splits[split] = _Raw(
             images=_nhwc(arrays[f"{prefix}images"], path, f"{prefix}images"),
             labels=labels,
@@ -228,11 +237,12 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path} is missing; give the file with {_FLAG}=npz:PATH.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file it opened itself open when it turns out damaged
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
-            f"{path} is no whole .npz file of plain arrays ({_reason(error)}); fetch it again."
+            f"{path} is no whole .npz file of plain arrays ({reason(error)}); fetch it again."
         ) from None
 
 
@@ -240,10 +250,8 @@ def _nhwc(images: np.ndarray, path: pathlib.Path, key: str) -> np.ndarray:
     """Add the channel axis if there is none, and check it."""
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise UserError(
-            f"{path}: {key} has shape {images.shape}; give [N, H, W], [N, H, W, 1] or [N, H, W, 3]."
-        )
+    if images.ndim != 4:
+        raise UserError(f"{path}: {key} has shape {images.shape}; give [N, H, W] or [N, H, W, C].")
     return images.astype(np.float32) if images.dtype.kind == "f" else images
 
 
@@ -305,10 +313,7 @@ def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
     if not folder.is_dir():
         return []
     return sorted(
-        p for p in folder.rglob("*")
+        p
+        for p in folder.rglob("*")
         if p.suffix.lower() in image_files.EXTENSIONS and not p.name.startswith(".")
     )
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else repr(error)

@@ -1,4 +1,4 @@
-"""Train, unlabelled, validation and test sets: stratified, patient-disjoint, as small as asked for."""
+"""Train, unlabelled, validation and test sets: stratified, patient-disjoint, small on request."""
 
 import dataclasses
 import hashlib
@@ -35,6 +35,7 @@ class Splits:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Names in label order."""
         return self.train.class_names
 
     def digest(self) -> str:
@@ -62,8 +63,9 @@ def make_splits(
 
     Args:
         source: the images.
-        val_fraction, test_fraction: share of each class (of all labelled images of the source's
-            training part) that goes to a split the source doesn't have.
+        val_fraction: share of each class, of all labelled images of the source's training part,
+            that goes to val if the source has none.
+        test_fraction: likewise to test.
         real_per_class: labelled training images per class; 0 = all there are.
         per_class: {class name or index: count} instead of ``real_per_class``, for rare classes.
         unlabelled: how many of the remaining training images to give without labels; -1 = all.
@@ -73,7 +75,9 @@ def make_splits(
         UserError: a fraction out of range, a class or count that isn't there, or groups that can't
             be divided.
     """
-    own = {name: source.splits[name] for name in ("val", "test") if name in source.splits}
+    own: dict[str, ArrayRecords] = {
+        name: source.splits[name] for name in ("val", "test") if name in source.splits
+    }
     rest = source.splits.get("train", source.splits.get("all"))
     if rest is None:
         raise UserError(f"{source.spec} has no training images, only {', '.join(source.splits)}.")
@@ -103,9 +107,7 @@ def make_splits(
     )
 
 
-def _check_disjoint(
-    spec: str, rest: ArrayRecords, own: Mapping[str, ArrayRecords]
-) -> None:
+def _check_disjoint(spec: str, rest: ArrayRecords, own: Mapping[str, ArrayRecords]) -> None:
     """Refuse a source whose own splits share images or groups, or have unlabelled val or test."""
     named = {"train": rest, **own}
     for name, records in own.items():
@@ -195,8 +197,8 @@ def _choose_train(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the labelled training images, sorted, and of what remains."""
-    wanted = {k: real_per_class for k in range(len(records.class_names))}
-    flags = {k: f"--config.data.real_per_class={real_per_class}" for k in wanted}
+    wanted = dict.fromkeys(range(len(records.class_names)), real_per_class)
+    flags = dict.fromkeys(wanted, f"--config.data.real_per_class={real_per_class}")
     for key, count in per_class.items():
         label = _class_index(key, records.class_names)
         wanted[label], flags[label] = count, f"--config.data.per_class={{'{key}': {count}}}"

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.errors import UserError
+from data.errors import UserError, reason
 
 PathLike = str | os.PathLike[str]
 
@@ -106,7 +106,9 @@ def read_json(path: PathLike) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the stage that writes it again.") from None
     except ValueError as error:  # JSON and UTF-8 errors alike
-        raise UserError(f"{path} is damaged ({error}); run the stage that writes it again.") from None
+        raise UserError(
+            f"{path} is damaged ({error}); run the stage that writes it again."
+        ) from None
 
 
 def write_parquet(path: PathLike, columns: Mapping[str, Any]) -> None:
@@ -127,9 +129,8 @@ def read_table(path: PathLike) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the stage that writes it again.") from None
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
-            f"{path} is damaged ({reason}); run the stage that writes it again."
+            f"{path} is damaged ({reason(error)}); run the stage that writes it again."
         ) from None
 
 

@@ -22,6 +22,7 @@ def summarise(
     *,
     reference: str = "vrn",
     groups: np.ndarray | None = None,
+    seed_groups: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def summarise(
         the same test images for every arm.
       reference: the arm whose difference to each other arm is wanted.
       groups: [N], e.g. patients; images of a group are drawn together. None: each on its own.
+      seed_groups: [S], e.g. the generator each seed's images come from; likewise drawn together.
       resamples: R.
       seed: of the bootstrap.
 
@@ -49,9 +51,9 @@ def summarise(
     """
     labels, num_seeds = _common(arms)
     rng = np.random.default_rng(seed)
-    image_weights = _image_weights(groups, len(labels), resamples, rng)
-    seed_weights = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), resamples)
-    seed_weights = seed_weights / num_seeds  # [R, S]
+    image_weights = _draws(groups, len(labels), resamples, rng)
+    seed_weights = _draws(seed_groups, num_seeds, resamples, rng)
+    seed_weights /= seed_weights.sum(1, keepdims=True)
     points: dict[str, dict[str, np.ndarray]] = {}  # arm -> metric -> [S]
     spreads: dict[str, dict[str, np.ndarray]] = {}  # arm -> metric -> [R]
     # The first row weighs every image once: the plain metrics.
@@ -97,14 +99,14 @@ def _common(arms: Mapping[str, Sequence[Outcome]]) -> tuple[np.ndarray, int]:
     return labels, len(first)
 
 
-def _image_weights(
+def _draws(
     groups: np.ndarray | None, count: int, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """How often each image is drawn in each resample, float64 [R, N]."""
+    """How often each of N images, or seeds, is drawn in each resample, float64 [R, N]."""
     if groups is None:
         member = np.arange(count)
     elif len(groups) != count:
-        raise ValueError(f"{len(groups)} groups were given for {count} test images.")
+        raise ValueError(f"{len(groups)} groups were given for {count} test images or seeds.")
     else:
         member = np.unique(groups, return_inverse=True)[1]
     size = int(member.max()) + 1

@@ -1,4 +1,4 @@
-"""Differentiable augmentation of real and generated images alike (Zhao et al. 2020, arXiv 2006.10738).
+"""Differentiable augmentation of real and generated images alike (Zhao et al. 2020, DiffAugment).
 
 Everything is arithmetic and matrix products: no gathers, so that gradients of any order are fast.
 """
@@ -30,7 +30,7 @@ def _color(images: jax.Array, key: jax.Array, fill: float) -> jax.Array:
 
 
 def _shift_matrices(shifts: jax.Array, length: int, dtype: jnp.dtype) -> jax.Array:
-    """For shifts [B] the matrices [B, length, length] that move a vector by them, zeros entering."""
+    """For shifts [B] the matrices [B, length, length] that move a vector, zeros entering."""
     places = jnp.arange(length)
     return (places[:, None] - shifts[:, None, None] == places).astype(dtype)
 

@@ -74,7 +74,7 @@ def train_step(
         )
         change, d_opt = spec.d_tx.update(d_grad, d_opt, d_params)
         d_params = optax.apply_updates(d_params, change)
-        updates.append(metrics | {"d_grad_norm": optax.global_norm(d_grad)})
+        updates.append(metrics | {"d_grad_norm": optax.tree.norm(d_grad)})
 
     g_grad, g_loss = jax.grad(_generator_loss, has_aux=True)(
         state.g_params,
@@ -87,7 +87,7 @@ def train_step(
     g_params = optax.apply_updates(state.g_params, change)
 
     metrics = jax.tree.map(lambda *values: jnp.stack(values).mean(), *updates)
-    metrics |= {"g_loss": g_loss, "g_grad_norm": optax.global_norm(g_grad)}
+    metrics |= {"g_loss": g_loss, "g_grad_norm": optax.tree.norm(g_grad)}
     state = GanState(
         step=state.step + 1,
         g_params=g_params,

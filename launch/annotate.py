@@ -1,6 +1,6 @@
 """Annotates the first pool: which images look real, which do not.
 
-    python -m launch.annotate --config=configs/digits.py --workdir=runs/digits
+python -m launch.annotate --config=configs/digits.py --workdir=runs/digits
 """
 
 import pathlib
@@ -8,16 +8,16 @@ import time
 
 import ml_collections
 import numpy as np
+
 from data import pools, tables
 from data.errors import UserError
+from launch import cli, prepare, rng, stage, train_features
 from vrn import annotators, labels
 from vrn.features import Described
 
-from launch import cli, prepare, rng, stage, train_features
-
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
-    """Writes `WORKDIR/annotation/labels.parquet`: the method's labels, its members', the expert's."""
+    """Writes `WORKDIR/annotation/labels.parquet`: by method, members and expert."""
     settings = {"annotate": config.annotate.to_dict(), "seed": config.seed}
     needs = ("data", "features", "pools/first")
     begun = stage.begin(workdir, "annotation", settings, needs=needs, overwrite=overwrite)
@@ -51,7 +51,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         parts.append(labels.from_scores(pool.ids, labels.AUTO + rater, scores, seconds))
         cli.say(f"annotation: {rater}: {np.mean(scores >= 0.5):.0%} real-like")
     labels.write_labels(begun.folder / "labels.parquet", labels.concatenate(*parts))
-    tables.write_npz(begun.folder / "embeddings.npz", first=described.features, probs=described.probs)
+    tables.write_npz(
+        begun.folder / "embeddings.npz", first=described.features, probs=described.probs
+    )
     begun.finish(images=len(pool))
     return begun.folder
 

@@ -7,6 +7,7 @@ from typing import Any
 import grain.checkpoint
 import jax
 import orbax.checkpoint as ocp
+
 from data.errors import UserError
 
 logging.getLogger("orbax").setLevel(logging.ERROR)

@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 
 import ml_collections
 from absl import app, flags, logging
-from data.errors import UserError
 from ml_collections import config_flags
+
+from data.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",

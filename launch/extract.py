@@ -1,16 +1,16 @@
 """Divides the annotated pool: negatives for the VRN, candidates, and parts held out from it.
 
-    python -m launch.extract --config=configs/digits.py --workdir=runs/digits
+python -m launch.extract --config=configs/digits.py --workdir=runs/digits
 """
 
 import pathlib
 
 import ml_collections
 import numpy as np
-from data import pools, tables
-from vrn import extraction
 
+from data import pools, tables
 from launch import annotate, cli, rng, stage
+from vrn import extraction
 
 COLUMNS = ("accepted", "negatives", "positives", "calibration", "measurement")
 

@@ -1,6 +1,6 @@
 """Scores the second pool with every filter; each keeps the same number of every class.
 
-    python -m launch.filter --config=configs/digits.py --workdir=runs/digits
+python -m launch.filter --config=configs/digits.py --workdir=runs/digits
 """
 
 import functools
@@ -9,10 +9,10 @@ import pathlib
 import jax
 import ml_collections
 import numpy as np
-from data import pools, tables
-from vrn import classifier, filters
 
+from data import pools, tables
 from launch import cli, prepare, rng, stage, train_features, train_gan, train_vrn
+from vrn import classifier, filters
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -43,7 +43,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     tables.write_parquet(
         begun.folder / "scores.parquet", {k: np.concatenate(v) for k, v in columns.items()}
     )
-    tables.write_npz(begun.folder / "embeddings.npz", second=described.features, probs=described.probs)
+    tables.write_npz(
+        begun.folder / "embeddings.npz", second=described.features, probs=described.probs
+    )
     cli.say(f"filter: every filter keeps {count} of each class")
     begun.finish(kept_per_class=count)
     return begun.folder

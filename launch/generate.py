@@ -1,8 +1,8 @@
 """Generates a pool with the averaged generator, or makes single images again from their ids.
 
-    python -m launch.generate --pool=first  --config=configs/digits.py --workdir=runs/digits
-    python -m launch.generate --pool=second --config=configs/digits.py --workdir=runs/digits
-    python -m launch.generate --sample_ids=0f3c…-7-12 --out=DIR --config=… --workdir=…
+python -m launch.generate --pool=first  --config=configs/digits.py --workdir=runs/digits
+python -m launch.generate --pool=second --config=configs/digits.py --workdir=runs/digits
+python -m launch.generate --sample_ids=0f3c…-7-12 --out=DIR --config=… --workdir=…
 """
 
 import functools
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import flags
+from tqdm import tqdm
+
 from data import pools, records
 from data.errors import UserError
 from gan import sample
-from tqdm import tqdm
-
 from launch import cli, models, pictures, prepare, stage, train_gan
 
 POOL = flags.DEFINE_enum("pool", "first", ["first", "second"], "Which pool to generate.")

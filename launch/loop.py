@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from data.errors import UserError
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from data.errors import UserError
 from launch import mesh as mesh_lib
 from launch.checkpoint import Checkpoints
 from launch.writers import MetricWriter

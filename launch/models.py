@@ -10,14 +10,15 @@ import jax
 import ml_collections
 import numpy as np
 import optax
+
 from data import loader
 from gan import state as gan_state
 from gan.models import dcgan
+from launch import loop, prepare, rng
+from launch import mesh as mesh_lib
+from launch.checkpoint import Checkpoints
 from nn.resnet import ResNet
 from vrn import classifier, traces
-
-from launch import loop, mesh as mesh_lib, prepare, rng
-from launch.checkpoint import Checkpoints
 
 
 def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_state.GanSpec:

@@ -3,8 +3,9 @@
 import pathlib
 
 import numpy as np
-from data.tables import atomic_file
 from PIL import Image
+
+from data.tables import atomic_file
 
 
 def sheet(images: np.ndarray, columns: int) -> np.ndarray:

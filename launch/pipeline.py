@@ -1,19 +1,17 @@
 """Runs the whole loop, stage by stage; what is complete is skipped, what was killed goes on.
 
-    python -m launch.pipeline --config=configs/digits.py --workdir=runs/digits
+python -m launch.pipeline --config=configs/digits.py --workdir=runs/digits
 """
 
 import pathlib
 
 import ml_collections
-from data.errors import UserError
-from vrn.extraction import NotEnoughNegatives
 
+from data.errors import UserError
 from launch import (
     annotate,
     cli,
     extract,
-    filter as filter_stage,
     generate,
     prepare,
     report,
@@ -22,6 +20,10 @@ from launch import (
     train_target,
     train_vrn,
 )
+from launch import (
+    filter as filter_stage,
+)
+from vrn.extraction import NotEnoughNegatives
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:

@@ -1,6 +1,6 @@
 """Prepares the data: opens the source, splits it, and writes the records all stages read.
 
-    python -m launch.prepare --config=configs/digits.py --workdir=runs/digits
+python -m launch.prepare --config=configs/digits.py --workdir=runs/digits
 """
 
 import json
@@ -9,9 +9,9 @@ import pathlib
 
 import ml_collections
 import numpy as np
+
 from data import fingerprint, records, sources, splits
 from data.errors import UserError
-
 from launch import cli, stage
 
 SPLITS = ("train", "unlabelled", "val", "test")
@@ -35,7 +35,10 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     if begun is None:
         return workdir / "data"
     source = sources.open_source(
-        data.source, data_dir=data.data_dir or _tfds_folder(), size=data.size, channels=data.channels
+        data.source,
+        data_dir=data.data_dir or _tfds_folder(),
+        size=data.size,
+        channels=data.channels,
     )
     made = splits.make_splits(
         source,

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+
 from data.errors import UserError
 from data.tables import write_json
 

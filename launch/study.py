@@ -13,9 +13,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 from absl import flags
+
 from data import tables
 from evaluation import statistics
-
 from launch import cli, pipeline, stage
 
 GAN_SEEDS = flags.DEFINE_integer(
@@ -74,7 +74,7 @@ def table(result: dict[str, Any]) -> str:
         for arm, values in result["arms"].items()
     ]
     paired = [
-        f"| {pair.replace('-', ' − ', 1)} | "
+        f"| {pair.replace('-', ' minus ', 1)} | "
         + " | ".join(cell(values[m], "+") for m in METRICS)
         + " |"
         for pair, values in result["paired"].items()

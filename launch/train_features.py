@@ -1,15 +1,16 @@
 """Trains the small network on real training images that annotators and filters see with.
 
-    python -m launch.train_features --config=configs/digits.py --workdir=runs/digits
+python -m launch.train_features --config=configs/digits.py --workdir=runs/digits
 """
 
 import pathlib
 
 import ml_collections
-from data.loader import Part
-from vrn.features import FeatureSpace
 
+from data import tables
+from data.loader import Part
 from launch import cli, models, prepare, rng, stage
+from vrn.features import FeatureSpace
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -23,7 +24,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     if begun is None:
         return workdir / "features"
     real = prepare.open_split(workdir, "train")
-    params = _trainer(config, workdir).train(
+    trainer = _trainer(config, workdir)
+    params = trainer.train(
         [Part(real, config.features.batch)],
         begun.folder,
         name="features",
@@ -32,6 +34,12 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         augment=tuple(config.data.augment),
         strength=1.0,
         tensorboard=config.tensorboard,
+    )
+    space = FeatureSpace(trainer.spec, params)
+    # The report measures copying and fidelity against these; nothing learns from val or test.
+    splits = {name: prepare.open_split(workdir, name) for name in ("train", "val", "test")}
+    tables.write_npz(
+        begun.folder / "embeddings.npz", **{k: space.embed(v) for k, v in splits.items()}
     )
     begun.finish(digest=models.tree_digest(params))
     return begun.folder

@@ -1,6 +1,6 @@
 """Trains the class-conditional GAN on the real training images, labelled and unlabelled.
 
-    python -m launch.train_gan --config=configs/digits.py --workdir=runs/digits
+python -m launch.train_gan --config=configs/digits.py --workdir=runs/digits
 """
 
 import functools
@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from data import loader
-from gan import sample, state, steps
 from jax.sharding import Mesh
 
-from launch import cli, loop, mesh as mesh_lib, models, pictures, prepare, rng, stage
+from data import loader
+from gan import sample, state, steps
+from launch import cli, loop, models, pictures, prepare, rng, stage
+from launch import mesh as mesh_lib
 from launch.checkpoint import Checkpoints
 
 

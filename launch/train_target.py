@@ -1,6 +1,6 @@
 """Trains the target model on every arm and seed, and tests it on the untouched real test split.
 
-    python -m launch.train_target --config=configs/digits.py --workdir=runs/digits
+python -m launch.train_target --config=configs/digits.py --workdir=runs/digits
 """
 
 import dataclasses
@@ -13,13 +13,14 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from tqdm import tqdm
+
 from data import loader, pools, tables
 from data.records import Records
 from evaluation import classification
-from tqdm import tqdm
+from launch import cli, models, prepare, rng, stage
+from launch import filter as filter_stage
 from vrn import classifier, target
-
-from launch import cli, filter as filter_stage, models, prepare, rng, stage
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -60,32 +61,23 @@ class Bench:
         self.pool = pools.open_pool(workdir / "pools" / "second")
         self.kept = filter_stage.kept_rows(workdir)
         self._config = config
-        self._trainers: dict[int, models.Trainer] = {}
+        spec = models.classifier_spec(
+            config.target, len(self.real.class_names), config.target.steps
+        )
+        self.trainer = models.Trainer(
+            spec, self.real.image_shape, config.target, config.data.prefetch
+        )
+        self._predict = jax.jit(functools.partial(classifier.predict, spec=spec))
 
     def parts(self, arm: str, setting: target.Setting) -> Sequence[loader.Part]:
         """What every batch of an arm is made of."""
         batch = self._config.target.batch
         return target.parts(arm, setting, batch, real=self.real, pool=self.pool, kept=self.kept)
 
-    def trainer(self, steps: int) -> models.Trainer:
-        """The trainer for runs of `steps` updates; its step is compiled once."""
-        if steps not in self._trainers:
-            settings = self._config.target
-            spec = models.classifier_spec(settings, len(self.real.class_names), steps)
-            self._trainers[steps] = models.Trainer(
-                spec, self.real.image_shape, settings, self._config.data.prefetch
-            )
-        return self._trainers[steps]
-
     def probabilities(self, params: Any, records: Records) -> np.ndarray:
         """Class probabilities `[N, K]` of a trained model."""
         logits = classifier.in_batches(self._predict, params, records, self._config.target.batch)
         return np.asarray(jax.nn.softmax(logits))
-
-    @functools.cached_property
-    def _predict(self):
-        spec = self.trainer(self._config.target.steps).spec
-        return jax.jit(functools.partial(classifier.predict, spec=spec))
 
 
 def _search(
@@ -105,12 +97,12 @@ def _search(
         return target.Setting(found["share"], found["strength"])
     validation = {}
     for setting in grid[:trials]:
-        params = bench.trainer(config.target.search_steps).train(
+        params = bench.trainer.train(
             bench.parts(arm, setting),
             folder / "search",
             name=f"target {arm} search",
             seed=rng.fold(config.seed, "target", "search"),
-            steps=config.target.search_steps,
+            steps=config.target.steps,
             augment=tuple(config.data.augment),
             strength=setting.strength,
             checkpoints=False,
@@ -137,7 +129,7 @@ def _train_and_test(
     """One target model: the same weights and real batches for a seed, whatever the arm."""
     if (folder / "result.json").exists():
         return
-    params = bench.trainer(config.target.steps).train(
+    params = bench.trainer.train(
         bench.parts(arm, setting),
         folder,
         name=f"target {arm}",
@@ -149,9 +141,7 @@ def _train_and_test(
     )
     probs = bench.probabilities(params, bench.test)
     tables.write_npz(folder / "predictions.npz", probs=probs, labels=bench.test.labels)
-    tables.write_json(
-        folder / "result.json", classification.metrics(probs, bench.test.labels)
-    )
+    tables.write_json(folder / "result.json", classification.metrics(probs, bench.test.labels))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Trains the virtual radiologist network and measures it on the held-out part of the pool.
 
-    python -m launch.train_vrn --config=configs/digits.py --workdir=runs/digits
+python -m launch.train_vrn --config=configs/digits.py --workdir=runs/digits
 """
 
 import functools
@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+
 from data import loader, pools, tables
 from data.errors import UserError
 from data.records import Records
+from launch import cli, extract, models, prepare, rng, stage
 from vrn import calibrate, classifier
 from vrn.annotators import NON_REAL_LIKE, REAL_LIKE
-
-from launch import cli, extract, models, prepare, rng, stage
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:

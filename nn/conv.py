@@ -142,9 +142,7 @@ def _pads(padding: Padding, size, kernel, strides) -> Pads:
     if isinstance(padding, int):
         return ((padding, padding),) * 2
     if isinstance(padding, str):
-        raise ValueError(  # noqa: TRY004
-            f"padding {padding!r} is unknown: give 'SAME', 'VALID', a number or pairs"
-        )
+        raise ValueError(f"padding {padding!r} is unknown: give 'SAME', 'VALID', a number or pairs")
     return tuple((int(lo), int(hi)) for lo, hi in padding)
 
 
@@ -167,6 +165,8 @@ def conv(
       [B, OH, OW, O]. Reverse-mode differentiable to any order.
     """
     size, kernel = x.shape[1:3], w.shape[:2]
+    if x.shape[3] != w.shape[2]:
+        raise ValueError(f"a kernel {w.shape} takes {w.shape[2]} channels, the images {x.shape[3]}")
     geometry = Geometry(size, kernel, strides, _pads(padding, size, kernel, strides))
     return _forward(geometry, x, w)
 
@@ -199,8 +199,8 @@ def conv_transpose(
     geometry = Geometry(size, kernel, strides, _pads(padding, size, kernel, strides))
     if geometry.out_size != y.shape[1:3]:
         raise ValueError(
-            f"a {size} image convolved with kernel {kernel}, strides {strides}, padding {padding} is"
-            f" {geometry.out_size}, not {y.shape[1:3]}: give conv_transpose another size or padding"
+            f"a {size} image convolved with kernel {kernel}, strides {strides}, padding {padding}"
+            f" is {geometry.out_size}, not {y.shape[1:3]}: give conv_transpose another size"
         )
     return _input_gradient(geometry, y, w)
 
@@ -217,6 +217,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Images [B, H, W, C] to [B, OH, OW, features]."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         w = self.param("kernel", self.kernel_init, shape)
         y = conv(x, w, strides=(self.stride, self.stride), padding=self.padding)
@@ -226,7 +227,7 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """Square-kernel transposed convolution layer: [B, H, W, C] to [B, H*stride, W*stride, features].
+    """Square-kernel transposed convolution layer: `stride` times larger images with `features`.
 
     The kernel parameter is [kernel, kernel, features, C], the kernel of the convolution that the
     layer transposes.
@@ -240,6 +241,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Images [B, H, W, C] to [B, H * stride, W * stride, features]."""
         shape = (self.kernel, self.kernel, self.features, x.shape[-1])
         w = self.param("kernel", self.kernel_init, shape)
         y = conv_transpose(x, w, strides=(self.stride, self.stride))

@@ -38,12 +38,13 @@ def normalise_groups(x: jax.Array, groups: int, epsilon: float = _EPSILON) -> ja
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation with a learned scale and shift per channel: [B, H, W, C] to the same."""
+    """Group normalisation with a learned scale and shift per channel."""
 
     scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises x [B, H, W, C]."""
         channels = x.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,))
         shift = self.param("shift", nn.initializers.zeros_init(), (channels,))

@@ -23,7 +23,7 @@ _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Block(nn.Module):
-    """One residual block: [B, H, W, C] to [B, H/stride, W/stride, width or 4 * width].
+    """One residual block.
 
     Attributes:
         width: channels of the 3x3 convolutions.
@@ -37,6 +37,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Features [B, H, W, C] to [B, H / stride, W / stride, width or 4 * width]."""
         if self.bottleneck:
             layers = (
                 (self.width, 1, 1),
@@ -76,6 +77,7 @@ class ResNet(nn.Module):
     stem: Literal["small", "imagenet", "auto"] = "auto"
 
     def setup(self):
+        """Names the layers; flax calls it before either method."""
         if self.depth not in _STAGES:
             raise ValueError(f"ResNet depth {self.depth} is unknown: give one of {DEPTHS}")
         if self.stem not in ("small", "imagenet", "auto"):
@@ -93,7 +95,7 @@ class ResNet(nn.Module):
 
     def features(self, x: jax.Array) -> jax.Array:
         """Features averaged over the image: [B, H, W, C] to [B, F]."""
-        small = self.stem == "small" or self.stem == "auto" and max(x.shape[1:3]) <= _SMALL_SIZE
+        small = self.stem == "small" or (self.stem == "auto" and max(x.shape[1:3]) <= _SMALL_SIZE)
         if small:
             x = nn.relu(self.stem_norm(self.small_stem(x)))
         else:

@@ -39,7 +39,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.target.seeds = 2
     config.target.width = 4
     config.target.steps = 30
-    config.target.search_steps = 10
     config.target.shares = (0.5,)
     config.target.log_every = 10
     config.target.checkpoint_every = 10

@@ -44,6 +44,7 @@ def annotate(
     *,
     given: np.ndarray | None = None,
     threshold: float = 0.05,
+    neighbours: int = 3,
     seed: int = 0,
     members: Sequence[str] = ("knn", "consistency"),
 ) -> np.ndarray:
@@ -57,6 +58,7 @@ def annotate(
         `sklearn:` annotators.
       threshold: for the label-free ones, the p-value that counts as just real-like, in (0, 1): the
         share of true images one is ready to call non-real-like.
+      neighbours: k of the k-NN realism.
       seed: of estimators that draw random numbers.
       members: the annotators of an ensemble.
 
@@ -69,17 +71,18 @@ def annotate(
     if not 0 < threshold < 1:
         raise UserError(f"annotate.threshold is {threshold}; give a share between 0 and 1.")
     if name in LABEL_FREE:
-        return LABEL_FREE[name](pool, real, threshold)
+        return LABEL_FREE[name](pool, real, threshold, neighbours)
     if name == "ensemble":
         if not members or "ensemble" in members:
             raise UserError(
                 f"annotate.members is {tuple(members)}; name one or more annotators other than "
                 "'ensemble'."
             )
-        shared = {"given": given, "threshold": threshold, "seed": seed}
-        return np.mean([annotate(member, pool, real, **shared) for member in members], axis=0)
+        options = {"threshold": threshold, "neighbours": neighbours, "seed": seed}
+        scores = [annotate(member, pool, real, given=given, **options) for member in members]
+        return np.mean(scores, axis=0)
     if name.startswith(estimators.PREFIX):
-        return _supervised(name, pool, real, given, seed)
+        return _supervised(name, design(pool, real, neighbours), given, seed)
     raise UserError(
         f"Unknown annotator {name!r}; choose one of {', '.join(LABEL_FREE)}, ensemble or "
         f"{estimators.PREFIX}NAME of a scikit-learn classifier."
@@ -87,13 +90,13 @@ def annotate(
 
 
 def _label_free(
-    strangeness: Callable[[Described, Described], np.ndarray],
-) -> Callable[[Described, Reals, float], np.ndarray]:
-    def score(pool: Described, real: Reals, threshold: float) -> np.ndarray:
+    strangeness: Callable[[Described, Described, int], np.ndarray],
+) -> Callable[[Described, Reals, float, int], np.ndarray]:
+    def score(pool: Described, real: Reals, threshold: float, neighbours: int) -> np.ndarray:
         p = realism.class_p_values(
-            strangeness(pool, real.train),
+            strangeness(pool, real.train, neighbours),
             pool.labels,
-            strangeness(real.held_out, real.train),
+            strangeness(real.held_out, real.train, neighbours),
             real.held_out.labels,
             threshold,
         )
@@ -103,9 +106,9 @@ def _label_free(
     return score
 
 
-LABEL_FREE: Mapping[str, Callable[[Described, Reals, float], np.ndarray]] = {
+LABEL_FREE: Mapping[str, Callable[[Described, Reals, float, int], np.ndarray]] = {
     "knn": _label_free(realism.knn_strangeness),
-    "consistency": _label_free(lambda images, _: realism.inconsistency(images)),
+    "consistency": _label_free(lambda images, *_: realism.inconsistency(images)),
 }
 
 
@@ -144,29 +147,32 @@ def confident_labels(scores: np.ndarray, labels: np.ndarray, share: float) -> np
     return given
 
 
-def design(images: Described, real: Reals) -> np.ndarray:
+def design(images: Described, real: Reals, neighbours: int) -> np.ndarray:
     """What scikit-learn annotators see, [N, F + 2], standardised on the real training images.
 
     The features say what is in the image; the last two columns, how strange it is for the class it
     should show (`knn_strangeness`, `inconsistency`), which the features alone cannot tell. Those
     two are scaled by the held-out reals: training images are too close to themselves to judge.
     """
-    mean, std = realism.scale_of(real.train.features)
+    mean, std = _scale_of(real.train.features)
 
     def strangeness(rows: Described) -> np.ndarray:
-        return np.stack(
-            [realism.knn_strangeness(rows, real.train), realism.inconsistency(rows)], axis=1
-        )
+        distance = realism.knn_strangeness(rows, real.train, neighbours)
+        return np.stack([distance, realism.inconsistency(rows)], axis=1)
 
-    strange_mean, strange_std = realism.scale_of(strangeness(real.held_out))
+    strange_mean, strange_std = _scale_of(strangeness(real.held_out))
     return np.concatenate(
         [(images.features - mean) / std, (strangeness(images) - strange_mean) / strange_std], axis=1
     )
 
 
-def _supervised(
-    name: str, pool: Described, real: Reals, given: np.ndarray | None, seed: int
-) -> np.ndarray:
+def _scale_of(reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation [F] of features [N, F]; constant features get deviation 1."""
+    std = reference.std(0)
+    return reference.mean(0), np.where(std > 1e-6 * max(float(std.max()), 1e-12), std, 1.0)
+
+
+def _supervised(name: str, inputs: np.ndarray, given: np.ndarray | None, seed: int) -> np.ndarray:
     if given is None:
         raise UserError(
             f"Annotator {name!r} learns from labels and none were given; add labels of the first "
@@ -180,7 +186,6 @@ def _supervised(
             f"real-like and {counts[0]} non-real-like; label more images of the first pool."
         )
     estimator = estimators.probabilistic(name, min(counts), seed)
-    inputs = design(pool, real)
     rows = (given != UNKNOWN) | estimators.is_semi_supervised(estimator)
     try:
         estimator.fit(inputs[rows], given[rows])

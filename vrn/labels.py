@@ -42,11 +42,6 @@ class Labels:
     def __len__(self) -> int:
         return len(self.sample_id)
 
-    def where(self, mask: np.ndarray) -> Labels:
-        """The rows that a mask [M] selects."""
-        names = [field.name for field in dataclasses.fields(self)]
-        return Labels(*(getattr(self, name)[mask] for name in names))
-
     def where(self, rows: np.ndarray) -> Labels:
         """The rows that `rows` (indices or a mask) selects."""
         return Labels(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))

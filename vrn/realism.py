@@ -14,28 +14,19 @@ from evaluation import neighbours
 from vrn.features import Described
 
 
-def scale_of(reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [F] of features [N, F]; constant features get deviation 1."""
-    std = reference.std(0)
-    return reference.mean(0), np.where(std > 1e-6 * max(float(std.max()), 1e-12), std, 1.0)
-
-
 def knn_strangeness(images: Described, real_train: Described, k: int = 3) -> np.ndarray:
     """Mean distance [N] to the k nearest real training images of the same class.
 
-    Features are standardised on the real training images first, so that no feature rules by its
-    unit. Classes with fewer than k images use all they have.
+    Features are taken as they come, as is usual: they share one unit, and those the network makes
+    much of tell classes apart. Classes with fewer than k images use all they have.
     """
-    mean, std = scale_of(real_train.features)
     strangeness = np.empty(len(images))
     for label in np.unique(images.labels):
         rows = images.labels == label
         reals = real_train.features[real_train.labels == label]
         if not len(reals):
             raise ValueError(f"There is no real training image of class {label} to compare with.")
-        distances, _ = neighbours.nearest(
-            (images.features[rows] - mean) / std, (reals - mean) / std, k=min(k, len(reals))
-        )
+        distances, _ = neighbours.nearest(images.features[rows], reals, k=min(k, len(reals)))
         strangeness[rows] = distances.mean(1)
     return strangeness
 
@@ -47,24 +38,23 @@ def inconsistency(images: Described) -> np.ndarray:
 
 
 def p_values(strangeness: np.ndarray, calibration: np.ndarray) -> np.ndarray:
-    """Conformal p-values [N] of strangeness [N] against that of n held-out reals [n].
+    """Conformal p-values [N] of strangeness [N] >= 0 against that of n held-out reals [n].
 
-    The conformal p-value, (1 + #{calibration >= s}) / (n + 1), is a staircase. Here each step is a
-    ramp (by the place between the two neighbouring calibration values, and beyond the strangest by
-    the ratio to it), so that images are ranked also within a step: the values lie at most 1/(n+1)
-    below the staircase, and are uniform for real images as those of the randomised form are.
+    The conformal p-value, (1 + #{calibration >= s}) / (n + 1), is a staircase. Here the 1 becomes a
+    ramp from 1 to 0 between neighbouring calibration values (and, beyond the strangest, its ratio
+    to s), so that images are ranked within a step too: the values lie at most 1 / (n + 1) below the
+    staircase, and are uniform for real images as those of the randomised form are.
     """
-    knots = np.sort(calibration)
-    count = len(knots)
-    smallest = 1.0 / (count + 1)
-    # Equal knots share one place: np.interp needs increasing ones, and ties count as "at least".
-    knots, first = np.unique(knots, return_index=True)
-    heights = (count - first) * smallest
-    beyond = smallest * knots[-1] / np.maximum(strangeness, np.finfo(float).tiny)
-    within = np.interp(
-        strangeness, np.concatenate([[min(0.0, knots[0])], knots]), np.concatenate([[1.0], heights])
-    )
-    return np.where(strangeness > knots[-1], np.minimum(beyond, heights[-1]), within)
+    knots, count = np.sort(calibration), len(calibration)
+    place = np.searchsorted(knots, strangeness, side="left")
+    beyond = place == count
+    upper = knots[np.minimum(place, count - 1)]
+    lower = np.where(place > 0, knots[place - 1], 0.0)
+    # One of these two is used for each image; the other may divide by zero.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = np.where(upper > lower, (upper - strangeness) / (upper - lower), 0.0)
+        ramp = np.where(beyond, upper / strangeness, within)
+    return (count - place + ramp) / (count + 1)
 
 
 def class_p_values(

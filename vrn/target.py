@@ -28,16 +28,18 @@ class Arm:
         images again) or 'pool' (synthetic images).
       filter: which filter's kept rows of the second pool; None means all rows.
       augmented: whether classical augmentation is allowed, and its strength searched.
+      plain: whether no augmentation (strength 0) is among the choices.
     """
 
     extra: str | None = None
     filter: str | None = None
     augmented: bool = True
+    plain: bool = True
 
 
 ARMS: Mapping[str, Arm] = {
     "real": Arm(augmented=False),
-    "classical": Arm(),
+    "classical": Arm(plain=False),
     # Reals repeated to the same count: controls for the make-up of the batch.
     "duplicate": Arm(extra="real"),
     "unfiltered": Arm(extra="pool"),
@@ -78,9 +80,14 @@ def settings(name: str, shares: Sequence[float], strengths: Sequence[float]) -> 
                 + (f" to {highest:g}." if np.isfinite(highest) else " up.")
             )
     this = arm(name)
-    grid = itertools.product(
-        shares if this.extra else (0.0,), strengths if this.augmented else (0.0,)
-    )
+    allowed = strengths if this.augmented else (0.0,)
+    if not this.plain:
+        allowed = [strength for strength in strengths if strength > 0]
+        if not allowed:
+            raise UserError(
+                f"target.strengths is {tuple(strengths)}; arm '{name}' needs one above 0."
+            )
+    grid = itertools.product(shares if this.extra else (0.0,), allowed)
     return sorted({Setting(float(share), float(strength)) for share, strength in grid})
 
 

@@ -10,7 +10,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -24,7 +24,7 @@ class VrnDigits(tfds.core.GeneratorBasedBuilder):
     """Handwritten digits, 8x8 with 17 grey levels, upsampled to 16x16 uint8."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
     # Nothing is downloaded, so there are no checksums; looking for them would make tfds import
     # importlib_resources, which it does not require on current Pythons.
     url_infos = None

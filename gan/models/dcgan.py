@@ -44,7 +44,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, labels: jax.Array) -> jax.Array:
-        """Latents [B, z_dim] and labels [B] int32 to images [B, size, size, channels] in [-1, 1]."""
+        """Latents [B, z_dim] and labels [B] to images [B, size, size, channels] in [-1, 1]."""
         *finer, widest = _widths(self.size, self.width)
         x = nn.Dense(_SMALLEST**2 * widest, use_bias=False, kernel_init=_init, name="from_latent")(
             z
@@ -76,9 +76,10 @@ class Discriminator(nn.Module):
     def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
         """Images [B, size, size, channels] and labels [B] int32 to logits [B].
 
-        The logit is w . f(x) + v_label . f(x) (Miyato and Koyama 2018, equation 3) with f summed
-        over the image. Label -1 is the null class: the second term is off, so an image without a
-        label trains the unconditional part alone.
+        The logit is w . f(x) + v_label . f(x) (Miyato and Koyama 2018, equation 3), where f keeps
+        its 4x4 places, as the last layer of the DCGAN does: summed over them, f cannot tell where a
+        stroke lies, and few images teach it classes several times more slowly. Label -1 is the null
+        class: the second term is off, and the image trains the unconditional part alone.
         """
         expected = (self.size, self.size, self.channels)
         if x.shape[1:] != expected:

@@ -126,7 +126,7 @@ def forest(
     """
     row, top = 30, 8 if sides is None else 30
     label_width = 16 + 7.4 * max(len(r.label) for r in rows)
-    text_width = 16 + 6.8 * max(len(t) for t in text)
+    text_width = 34 + 6.8 * max(len(t) for t in text)
     width, bottom = 760, top + row * len(rows)
     values = [v for r in rows for v in (r.mean, *(r.interval or ()), *r.seeds)]
     scale = _Scale(values + ([0.0] if sides else []), label_width, width - text_width)
@@ -165,7 +165,7 @@ def curves(
       title: of the chart, shown above it.
       x: label of the x axis.
     """
-    width, height, left, right, top, bottom = 420, 250, 48, 12, 44, 208
+    width, height, left, right, top, bottom = 372, 240, 44, 12, 44, 198
     xs = [value for points in series.values() for value in points[0]]
     ys = [value for points in series.values() for value in points[1]]
     last = {name: points[1][-1] for name, points in series.items()}
@@ -191,51 +191,49 @@ def curves(
 
 
 def reliability(
-    confidence: np.ndarray, frequency: np.ndarray, count: np.ndarray, *, title: str
+    curve: Mapping[str, Sequence[float]], *, title: str, threshold: float | None = None
 ) -> Markup:
-    """Share of real-like images against the VRN's probability, with the count of each bin.
+    """Share of real-like images against the VRN's probability, with the interval of each bin.
 
     Args:
-      confidence: mean probability per bin, [B].
-      frequency: share that is real-like per bin, [B].
-      count: images per bin, [B]; empty bins are left out.
+      curve: 'predicted', 'observed', 'low', 'high' and 'count', one number per bin each, as
+        `evaluation.calibration.reliability` gives them.
       title: for screen readers.
+      threshold: probability from which the VRN accepts, marked on the axis.
     """
-    left, top, side, bars, width = 52, 10, 270, 52, 340
+    left, top, side, width = 52, 10, 300, 372
     bottom = top + side
-    filled = [i for i in range(len(count)) if count[i] > 0]
-    words = "; ".join(
-        f"probability {confidence[i]:.2f}: {frequency[i]:.0%} of {count[i]:g}" for i in filled
+    bins = list(
+        zip(*(curve[k] for k in ("predicted", "observed", "low", "high", "count")), strict=True)
     )
-    svg = _Svg(width, bottom + bars + 50, title, words)
+    words = "; ".join(f"predicted {p:.2f}, found {o:.0%} of {n:g}" for p, o, _, _, n in bins)
+    svg = _Svg(width, bottom + 44, title, words)
     h, v = _Scale([0, 1], left, left + side), _Scale([0, 1], bottom, top)
     for tick in h.ticks:
         svg.line(left, v(tick), left + side, v(tick), "grid")
         svg.line(h(tick), top, h(tick), bottom, "grid")
         svg.text(left - 8, v(tick) + 4, v.label(tick), "tick end")
-        svg.text(h(tick), bottom + bars + 24, h.label(tick), "tick middle")
+        svg.text(h(tick), bottom + 17, h.label(tick), "tick middle")
     svg.line(h(0), v(0), h(1), v(1), "zero dashed")
-    path = " ".join(f"{h(confidence[i]):.1f},{v(frequency[i]):.1f}" for i in filled)
+    if threshold is not None:
+        svg.line(h(threshold), top, h(threshold), bottom, "mark")
+        words, room = "accepts \N{RIGHTWARDS ARROW}", threshold < 0.8
+        place = h(threshold) + (6 if room else -6)
+        svg.text(place, bottom - 8, words, "tick" if room else "tick end")
+    path = " ".join(f"{h(p):.1f},{v(o):.1f}" for p, o, *_ in bins)
     svg.add("polyline", points=path, kind="curve s0")
-    largest = max(count[i] for i in filled)
-    for i in filled:
-        tip = f"{count[i]:g} images, mean probability {confidence[i]:.2f}, real-like {frequency[i]:.0%}"
+    largest = max(n for *_, n in bins)
+    for predicted, observed, low, high, count in bins:
+        svg.line(h(predicted), v(low), h(predicted), v(high), "whisker thin vrn")
         svg.add(
-            "circle", tip=tip, cx=h(confidence[i]), cy=v(frequency[i]), kind="dot vrn",
-            r=3.0 + 5.0 * math.sqrt(count[i] / largest),
+            "circle", tip=f"{count:g} images, predicted {predicted:.2f}, found {observed:.0%}",
+            cx=h(predicted), cy=v(observed), r=2.5 + 3.5 * math.sqrt(count / largest),
+            kind="dot vrn",
         )  # fmt: skip
-        tall = (bars - 8) * count[i] / largest
-        svg.add(
-            "rect", tip=tip, x=h(i / len(count)) + 1, y=bottom + bars + 6 - tall, height=tall,
-            width=side / len(count) - 2, kind="bar vrn",
-        )  # fmt: skip
-    svg.line(left, bottom + bars + 6, left + side, bottom + bars + 6, "grid")
-    svg.text(left + side / 2, bottom + bars + 44, "VRN probability of real-like", "axis middle")
+    svg.text(left + side / 2, bottom + 38, "VRN probability of real-like", "axis middle")
     middle = top + side / 2
-    svg.text(13, middle, "share rated real-like", "axis middle",
+    svg.text(13, middle, "share annotated real-like", "axis middle",
              transform=f"rotate(-90 13 {middle:g})")  # fmt: skip
-    svg.text(13, bottom + bars / 2 + 6, "images", "axis middle",
-             transform=f"rotate(-90 13 {bottom + bars / 2 + 6:g})")  # fmt: skip
     return svg.markup()
 
 
@@ -249,9 +247,9 @@ def bullets(
       panels: title of the panel to (found [K], expected [K]), both shares that sum to 1.
       title: for screen readers.
     """
-    row, top, gap = 24, 34, 26
+    row, top, gap = 24, 34, 44
     label_width = 12 + 7.2 * max(len(name) for name in names)
-    panel = max(120.0, (760 - label_width) / len(panels) - gap)
+    panel = max(120.0, (980 - label_width) / len(panels) - gap)
     width, bottom = label_width + (panel + gap) * len(panels), top + row * len(names)
     largest = max(float(max(np.max(f), np.max(e))) for f, e in panels.values())
     svg = _Svg(width, bottom + 24, title, "; ".join(

@@ -3,20 +3,21 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 import numpy as np
+
 from data import pools, tables
 from data.errors import UserError
 from data.records import Records, open_records
+from launch import annotate, stage
 from vrn import labels
 
-from launch import annotate, stage
-
 POOLS = ("first", "second")
-# Stages whose loss curves are shown, with the metrics worth a chart of their own.
+# Stages whose training curves are shown.
 TRAINED = ("gan", "features", "vrn")
 # Each stage keeps the embeddings of the images it looked at.
 _EMBEDDED = ("features", "annotation", "filter")
@@ -145,15 +146,14 @@ def _embeddings(workdir: pathlib.Path, counts: Mapping[str, int]) -> dict[str, n
 
 def _npz(path: pathlib.Path, workdir: pathlib.Path, name: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as arrays:
+        # NumPy leaves the file open when it is not an archive, so it is opened here.
+        with path.open("rb") as file, np.load(file) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}); {again(workdir, name)}") from error
 
 
-def _ratings(
-    path: pathlib.Path, ids: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _ratings(path: pathlib.Path, ids: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     table = labels.read_labels(path)
     row = {name: index for index, name in enumerate(ids)}
     ratings = {}
@@ -206,7 +206,9 @@ def _curves(path: pathlib.Path) -> dict[str, tuple[list[float], list[float]]]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); delete {path.parent} and train again") from error
+        raise UserError(
+            f"{path} is damaged ({error}); delete {path.parent} and train again"
+        ) from error
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for line in lines:
         for metric in line.keys() - {"step"}:
@@ -214,9 +216,3 @@ def _curves(path: pathlib.Path) -> dict[str, tuple[list[float], list[float]]]:
             steps.append(line["step"])
             values.append(line[metric])
     return curves
-
-
-def rows_of(labels_: Sequence[int] | np.ndarray, label: int, mask: np.ndarray | None = None):
-    """Indices of the images with `label`, and within `mask` if one is given."""
-    chosen = np.asarray(labels_) == label
-    return np.flatnonzero(chosen if mask is None else chosen & mask)

@@ -4,13 +4,13 @@ import math
 from typing import Any
 
 import numpy as np
-from data.records import Records
-from evaluation import fidelity, memorisation
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from data.records import Records
+from evaluation import fidelity, memorisation
 from launch.report.collect import Found
 
 # Pixel distances are taken on images averaged down to this size: finer detail is mostly noise.
@@ -165,9 +165,7 @@ def _stratified(labels: np.ndarray, counts: list[int], rng: np.random.Generator)
     return np.concatenate(chosen)
 
 
-def _distances(
-    real: np.ndarray, other: np.ndarray, regular: bool, seed: int
-) -> dict[str, float]:
+def _distances(real: np.ndarray, other: np.ndarray, regular: bool, seed: int) -> dict[str, float]:
     """All fidelity metrics; the Fréchet distance only where its covariances are `regular`."""
     size = max(2, min(200, len(real) // 2))
     return {

@@ -5,8 +5,8 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-from evaluation import statistics
 
+from evaluation import statistics
 from launch.report import measures
 from launch.report.collect import Found
 
@@ -31,7 +31,7 @@ def build(found: Found, config: ml_collections.ConfigDict) -> dict[str, Any]:
         {
             "arms": compared["arms"],
             "paired": compared["paired"],
-            "vrn": {k: v for k, v in found.calibration.items() if k not in _MAP},
+            "vrn": _vrn(found),
             "seconds": {name: record["seconds"] for name, record in found.stages.items()},
             "choices": {name: arm.choice for name, arm in found.arms.items()},
             "test": {
@@ -42,7 +42,9 @@ def build(found: Found, config: ml_collections.ConfigDict) -> dict[str, Any]:
             "classes": list(found.class_names),
             "annotation": measures.annotation(found),
             "histograms": measures.histograms(found),
-            "memorisation": {space: measures.copying(found, space) for space in ("features", "pixels")},
+            "memorisation": {
+                space: measures.copying(found, space) for space in ("features", "pixels")
+            },
             "fidelity": measures.likeness(found),
             "provenance": {
                 name: {key: record.get(key) for key in ("digest", "code", "device", "versions")}
@@ -50,6 +52,13 @@ def build(found: Found, config: ml_collections.ConfigDict) -> dict[str, Any]:
             },
         }
     )
+
+
+def _vrn(found: Found) -> dict[str, Any]:
+    """The VRN's measurements, and the share of the second pool it would accept."""
+    measured = {key: value for key, value in found.calibration.items() if key not in _MAP}
+    accepted = found.filters["vrn"].score >= measured["operating_point"]["logit"]
+    return measured | {"accepted_of_second_pool": float(accepted.mean())}
 
 
 def without_nan(value: Any) -> Any:

@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-# Tiles are enlarged by whole numbers (no blur, no uneven pixels) to about this many pixels.
-SHOWN_PIXELS = 96
+# About how many pixels a tile is shown at: large where few classes leave room for it.
+_SHOWN, _SHOWN_OF_FEW, _FEW = 64, 128, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,9 @@ def data_uri(picture: np.ndarray | bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
 
 
-def enlargement(size: int) -> int:
-    """The whole number by which images of `size` pixels are enlarged."""
-    return max(1, round(SHOWN_PIXELS / size))
+def enlargement(size: int, classes: int) -> int:
+    """The whole number by which images of `size` pixels are enlarged: no blur, no uneven pixels."""
+    return max(1, round((_SHOWN_OF_FEW if classes <= _FEW else _SHOWN) / size))
 
 
 @dataclasses.dataclass(frozen=True)

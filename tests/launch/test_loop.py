@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from data.errors import UserError
 from flax import struct
-from launch import loop, mesh as mesh_lib, rng
+
+from data.errors import UserError
+from launch import loop, rng
+from launch import mesh as mesh_lib
 
 
 class State(struct.PyTreeNode):
@@ -34,9 +36,7 @@ class _Batches(grain.sources.RandomAccessDataSource):
 def _train(folder, steps, poison=-1, **options):
     mesh = mesh_lib.make_mesh()
     loader = iter(grain.MapDataset.source(_Batches()).to_iter_dataset())
-    state = jax.device_put(
-        State(jnp.zeros((), jnp.int32), jnp.zeros(3)), mesh_lib.replicated(mesh)
-    )
+    state = jax.device_put(State(jnp.zeros((), jnp.int32), jnp.zeros(3)), mesh_lib.replicated(mesh))
     return loop.train(
         step=mesh_lib.jit_step(functools.partial(_step, poison=poison), mesh),
         state=state,

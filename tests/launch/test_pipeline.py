@@ -65,8 +65,9 @@ def test_pools_open_with_tfds_and_carry_their_provenance(finished):
 
 
 def test_any_image_is_made_again_from_its_id(finished, tmp_path):
-    from data import pools
     from PIL import Image
+
+    from data import pools
 
     pool = pools.open_pool(finished / "pools" / "second")
     rows = [3, 57, 110]

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from data.errors import UserError
 from launch import stage
 

@@ -1,0 +1,60 @@
+"""Small labelled sets whose pixels tell which record they are."""
+
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from data.records import ArrayRecords
+
+
+def make_records(
+    counts: tuple[int, ...] = (7, 5, 3), *, prefix: str = "r", **kwargs
+) -> ArrayRecords:
+    """Records [sum(counts), 2, 2, 1] uint16, record i filled with the value i."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    count = len(labels)
+    images = np.broadcast_to(
+        np.arange(count, dtype=np.uint16)[:, None, None, None], (count, 2, 2, 1)
+    ).copy()
+    names = [f"class {k}" for k in range(len(counts))]
+    ids = [f"{prefix}{i}" for i in range(count)]
+    return ArrayRecords(images, labels, ids, names, **kwargs)
+
+
+def record_numbers(image: np.ndarray) -> np.ndarray:
+    """Which record each row of a batch made of `make_records` is."""
+    return np.rint((image[:, 0, 0, 0].astype(np.float64) + 1) * 32767.5).astype(int)
+
+
+@pytest.fixture
+def few() -> ArrayRecords:
+    return make_records()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def chest_npz() -> pathlib.Path:
+    folder = os.environ.get("VRN_TEST_DATA")
+    if not folder:
+        pytest.skip("needs chest X-rays: set VRN_TEST_DATA to a folder with cxr_pneumonia/")
+    path = pathlib.Path(folder) / "cxr_pneumonia" / "cxr_pneumonia_64.npz"
+    if not path.is_file():
+        pytest.skip(f"needs chest X-rays: {path} does not exist")
+    return path
+
+
+@pytest.fixture
+def truncate() -> Callable[[pathlib.Path], None]:
+    """Cut a file to half its length."""
+
+    def cut(path: pathlib.Path) -> None:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return cut

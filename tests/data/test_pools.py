@@ -1,0 +1,160 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data import pools, tables
+from data.errors import UserError
+from data.pools import PoolWriter, open_pool, parse_sample_id, sample_id
+from data.records import from_unit, write_records
+
+from .conftest import make_records
+
+DIGEST, DATA_DIGEST = "0123456789abcdef" * 4, "fedcba9876543210" * 4
+
+
+def _writer(folder: pathlib.Path, **changes) -> PoolWriter:
+    settings = {
+        "class_names": ["cat", "dog"],
+        "image_shape": (4, 4, 1),
+        "dtype": np.uint8,
+        "checkpoint_digest": DIGEST,
+        "data_digest": DATA_DIGEST,
+    }
+    return PoolWriter(folder, **(settings | changes))
+
+
+def _write(folder: pathlib.Path, images: np.ndarray, **changes) -> None:
+    with _writer(folder, **changes) as writer:
+        for start in range(0, len(images), 3):
+            rows = np.arange(start, min(start + 3, len(images)))
+            writer.write(images[rows], rows % 2, rows + 100)
+
+
+def test_sample_ids_can_be_taken_apart():
+    name = sample_id(DIGEST, 3, 2**32 - 1)
+    assert name == "0123456789ab-3-4294967295"
+    assert parse_sample_id(name) == ("0123456789ab", 3, 2**32 - 1)
+    for wrong in ("0123-1-2", f"{DIGEST}-1-2", "0123456789ab-1", "0123456789ab--1-2"):
+        with pytest.raises(ValueError, match="is not a sample id"):
+            parse_sample_id(wrong)
+    with pytest.raises(ValueError, match="is not a sample id"):
+        sample_id("step-5000", 0, 0)
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pool_comes_back_with_its_manifest(tmp_path, rng, dtype, num_shards):
+    images = rng.uniform(-1.1, 1.1, (8, 4, 4, 1)).astype(np.float32)
+    _write(tmp_path / "pool", images, dtype=dtype, num_shards=num_shards)
+    pool = open_pool(tmp_path / "pool")
+    assert len(pool) == 8
+    assert pool.synthetic
+    assert pool.class_names == ("cat", "dog")
+    assert (pool.image_shape, pool.dtype) == ((4, 4, 1), np.dtype(dtype))
+    seeds = pool.manifest["seed"].to_numpy()
+    assert sorted(seeds) == list(range(100, 108))
+    raw = pool.read_raw(np.arange(8))
+    np.testing.assert_array_equal(raw, from_unit(images[seeds - 100], dtype))
+    np.testing.assert_array_equal(pool.labels, (seeds - 100) % 2)
+    assert pool.ids.tolist() == [
+        sample_id(DIGEST, label, seed) for label, seed in zip(pool.labels, seeds, strict=True)
+    ]
+    row = pool.manifest.slice(5, 1).to_pylist()[0]
+    assert row["class_name"] == pool.class_names[pool.labels[5]]
+    assert row["checkpoint_digest"] == DIGEST
+    assert row["data_digest"] == DATA_DIGEST
+    assert row["synthetic"] is True
+    assert pool.subset(np.array([5])).ids[0] == row["sample_id"]
+
+
+def test_tfds_opens_a_pool(tmp_path, rng):
+    _write(tmp_path / "pool", rng.uniform(-1, 1, (6, 4, 4, 1)), num_shards=2)
+    builder = tfds.builder_from_directory(tmp_path / "pool")
+    rows = list(builder.as_data_source("train"))
+    manifest = tables.read_parquet(tmp_path / "pool" / "manifest.parquet")
+    assert builder.info.name == "pool"
+    assert [row["sample_id"].decode() for row in rows] == manifest["sample_id"].tolist()
+    assert [int(row["label"]) for row in rows] == manifest["label"].tolist()
+    assert all(row["synthetic"] for row in rows)
+
+
+def test_exception_leaves_nothing_half_written(tmp_path):
+    writer = _writer(tmp_path / "pool")
+    writer.write(np.zeros((1, 4, 4, 1)), [0], [1])
+    with pytest.raises(RuntimeError), writer:
+        raise RuntimeError("out of memory")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kill_leaves_no_pool_and_the_next_run_clears_up(tmp_path):
+    script = f"""
+import os, signal
+import numpy as np
+from data.pools import PoolWriter
+writer = PoolWriter({str(tmp_path / "pool")!r}, class_names=["cat"], image_shape=(4, 4, 1),
+                    dtype=np.uint8, checkpoint_digest={DIGEST!r}, data_digest={DATA_DIGEST!r})
+writer.write(np.zeros((3, 4, 4, 1)), [0, 0, 0], [1, 2, 3])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    root = pathlib.Path(pools.__file__).parents[1]
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "pool").exists()
+    _write(tmp_path / "pool", np.zeros((2, 4, 4, 1)))
+    assert [p.name for p in tmp_path.iterdir()] == ["pool"]
+    assert len(open_pool(tmp_path / "pool")) == 2
+
+
+def test_bad_batches_are_refused(tmp_path):
+    images = np.zeros((2, 4, 4, 1), np.float32)
+    with pytest.raises(UserError, match="makes NaN images"), _writer(tmp_path / "pool") as writer:
+        writer.write(images * np.nan, [0, 1], [1, 2])
+    for arguments, message in [
+        ((images[:, :2], [0, 1], [1, 2]), "don't fit a pool"),
+        ((images, [0], [1, 2]), "don't fit a pool"),
+        ((images, [0, 2], [1, 2]), "label 2"),
+        ((images, [0, 0], [1, 1]), "already in the pool"),
+    ]:
+        with pytest.raises(ValueError, match=message), _writer(tmp_path / "pool") as writer:
+            writer.write(*arguments)
+    with pytest.raises(UserError, match="empty pool"):
+        _writer(tmp_path / "pool").close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_is_named(tmp_path, truncate):
+    folder = tmp_path / "pool"
+    _write(folder, np.zeros((6, 4, 4, 1)), num_shards=2)
+    manifest = folder / "manifest.parquet"
+    kept = manifest.read_bytes()
+    other = tables.read_parquet(manifest)
+    other["label"] = 1 - other["label"]
+    tables.write_parquet(manifest, other)
+    with pytest.raises(UserError, match="does not describe the images beside it"):
+        open_pool(folder)
+    manifest.unlink()
+    with pytest.raises(UserError, match=r"manifest\.parquet is missing"):
+        open_pool(folder)
+    manifest.write_bytes(kept)
+    shard = folder / "pool-train.array_record-00001-of-00002"
+    truncate(shard)
+    with pytest.raises(UserError, match=f"{shard.name} is damaged or truncated"):
+        open_pool(folder)
+
+
+def test_real_images_are_no_pool(tmp_path):
+    records = make_records()
+    write_records(tmp_path / "d", {"train": records})
+    tables.write_parquet(
+        tmp_path / "d" / "manifest.parquet", {"sample_id": records.ids, "label": records.labels}
+    )
+    with pytest.raises(UserError, match="holds real images, not a pool"):
+        open_pool(tmp_path / "d")

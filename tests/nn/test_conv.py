@@ -1,0 +1,169 @@
+"""Convolutions against JAX's own operations, values and gradients of first and second order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from nn.conv import Conv, ConvTranspose, conv, conv_transpose
+
+# (size, channels in, channels out, kernel, strides, padding); the first two are the layers of a
+# DCGAN, whose fast forms must not differ from the plain operation.
+CASES = {
+    "dcgan": ((8, 8), 4, 6, (4, 4), (2, 2), "SAME"),
+    "dcgan_one_channel": ((8, 8), 1, 5, (4, 4), (2, 2), "SAME"),
+    "dcgan_to_channels": ((8, 8), 3, 2, (4, 4), (2, 2), "SAME"),
+    "resnet": ((6, 6), 3, 4, (3, 3), (1, 1), 1),
+    "resnet_down": ((7, 7), 3, 4, (3, 3), (2, 2), 1),
+    "shortcut": ((6, 6), 3, 5, (1, 1), (2, 2), 0),
+    "pointwise": ((5, 5), 3, 5, (1, 1), (1, 1), "SAME"),
+    "stem": ((15, 15), 1, 2, (7, 7), (2, 2), 3),
+    "valid": ((9, 9), 2, 3, (4, 4), (2, 2), "VALID"),
+    "valid_rest": ((10, 10), 2, 3, (3, 3), (3, 3), "VALID"),
+    "whole_image": ((4, 4), 3, 2, (4, 4), (1, 1), "VALID"),
+    "same_even_kernel": ((6, 6), 2, 3, (4, 4), (1, 1), "SAME"),
+    "oblong": ((6, 10), 2, 3, (3, 5), (1, 2), "SAME"),
+    "asymmetric": ((8, 8), 2, 3, (3, 4), (2, 1), ((0, 2), (3, 1))),
+    "one_sided": ((8, 8), 2, 3, (4, 4), (2, 2), ((2, 0), (0, 2))),
+    "odd_with_even_kernel": ((9, 9), 2, 3, (4, 4), (2, 2), "SAME"),
+    "stride_past_kernel": ((9, 9), 2, 3, (2, 2), (3, 3), "VALID"),
+}
+RUNS = [(case, jnp.float64) for case in CASES]
+RUNS += [(case, jnp.float32) for case in ("dcgan", "resnet_down", "asymmetric")]
+BATCH = 3
+
+
+def plain(x, w, strides, padding):
+    if isinstance(padding, int):
+        padding = ((padding, padding),) * 2
+    return lax.conv_general_dilated(
+        x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def arrays(seed, *shapes):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape) for shape in shapes]
+
+
+def derivatives(function, a, b):
+    """Value, first and second derivatives of a scalar that is not linear in either argument."""
+
+    def scalar(a, b):
+        y = function(a, b)
+        return jnp.sum(jnp.sin(y) * jnp.linspace(0.5, 1.5, y.size).reshape(y.shape))
+
+    def first(a, b):
+        return jax.grad(scalar, (0, 1))(a, b)
+
+    def second(a, b):
+        return sum(jnp.sum(jnp.sin(g) * jnp.cos(g + 1)) for g in first(a, b))
+
+    return function(a, b), first(a, b), jax.grad(second, (0, 1))(a, b)
+
+
+def assert_close(got, expected):
+    # Relative to each array's own size: sums over the batch are larger than single outputs.
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == other.dtype
+        tolerance = 1e-12 if other.dtype == jnp.float64 else 1e-5
+        scale = float(jnp.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize(("case", "dtype"), RUNS)
+def test_conv_and_its_gradients_equal_those_of_the_plain_operation(case, dtype):
+    size, inputs, outputs, kernel, strides, padding = CASES[case]
+    with jax.enable_x64(True):
+        x, w = arrays(0, (BATCH, *size, inputs), (*kernel, inputs, outputs))
+        x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+        ours = jax.jit(
+            lambda x, w: derivatives(
+                lambda x, w: conv(x, w, strides=strides, padding=padding), x, w
+            )
+        )
+        theirs = jax.jit(lambda x, w: derivatives(lambda x, w: plain(x, w, strides, padding), x, w))
+        assert_close(ours(x, w), theirs(x, w))
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"), [run for run in RUNS if run[0].startswith(("dcgan", "one", "odd"))]
+)
+def test_conv_transpose_is_the_input_gradient_of_conv(case, dtype):
+    size, outputs, inputs, kernel, strides, padding = CASES[case]
+    with jax.enable_x64(True):
+        x_shape = (BATCH, *size, outputs)
+        x, w = arrays(1, x_shape, (*kernel, outputs, inputs))
+        x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+        y = jnp.cos(plain(x, w, strides, padding))
+
+        def transposed(y, w):
+            return jax.linear_transpose(lambda x: plain(x, w, strides, padding), x)(y)[0]
+
+        def ours(y, w):
+            return conv_transpose(y, w, strides=strides, padding=padding, size=size)
+
+        got = jax.jit(lambda y, w: derivatives(ours, y, w))(y, w)
+        assert_close(got, jax.jit(lambda y, w: derivatives(transposed, y, w))(y, w))
+
+
+def test_conv_transpose_matches_lax_conv_transpose():
+    y, w = (jnp.asarray(a, jnp.float32) for a in arrays(2, (2, 5, 5, 3), (4, 4, 6, 3)))
+    expected = lax.conv_transpose(
+        y, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), transpose_kernel=True
+    )
+    np.testing.assert_allclose(conv_transpose(y, w, strides=(2, 2)), expected, atol=1e-5)
+
+
+def test_conv_works_under_vmap():
+    x, w = (jnp.asarray(a, jnp.float32) for a in arrays(3, (2, 3, 8, 8, 2), (4, 4, 2, 5)))
+    batched = jax.vmap(lambda x: conv(x, w, strides=(2, 2)))(x)
+    flat = conv(x.reshape(6, 8, 8, 2), w, strides=(2, 2))
+    np.testing.assert_allclose(batched.reshape(flat.shape), flat, atol=1e-5)
+
+
+def test_conv_rejects_an_unknown_padding():
+    with pytest.raises(ValueError, match="'SOME' is unknown"):
+        conv(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), padding="SOME")
+
+
+def test_conv_rejects_a_kernel_for_other_channels():
+    with pytest.raises(ValueError, match=r"kernel .* takes 2 channels.* 3"):
+        conv(jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 2, 1)))
+
+
+def test_conv_transpose_rejects_a_size_that_cannot_be():
+    with pytest.raises(ValueError, match="give conv_transpose another size"):
+        conv_transpose(
+            jnp.zeros((1, 4, 4, 1)), jnp.zeros((4, 4, 1, 1)), strides=(2, 2), size=(11, 8)
+        )
+
+
+def test_layers_have_their_shapes_and_bias():
+    x = jnp.ones((2, 8, 8, 3))
+    down = Conv(5, kernel=4, stride=2)
+    y, variables = down.init_with_output(jax.random.key(0), x)
+    assert y.shape == (2, 4, 4, 5)
+    assert variables["params"]["kernel"].shape == (4, 4, 3, 5)
+    shifted = jax.tree.map(lambda leaf: leaf, variables)
+    shifted["params"]["bias"] = jnp.arange(5.0)
+    np.testing.assert_allclose(
+        down.apply(shifted, x) - y, jnp.broadcast_to(jnp.arange(5.0), y.shape), atol=1e-6
+    )
+
+    up = ConvTranspose(2, use_bias=False)
+    x, variables = up.init_with_output(jax.random.key(0), y)
+    assert x.shape == (2, 8, 8, 2)
+    assert variables["params"]["kernel"].shape == (4, 4, 2, 5)
+    assert "bias" not in variables["params"]
+
+
+def test_a_first_layer_keeps_the_variance_of_its_input():
+    x = jax.random.normal(jax.random.key(0), (8, 16, 16, 32))
+    y, _ = Conv(64, kernel=3, padding="VALID").init_with_output(jax.random.key(1), x)
+    assert float(y.std()) == pytest.approx(1, abs=0.1)
+    # Each output of a stride-2 transposed convolution sums a quarter of the 16 taps.
+    x, _ = ConvTranspose(64).init_with_output(jax.random.key(1), y)
+    assert float(x.std() / y.std()) == pytest.approx(0.5, abs=0.1)

@@ -1,0 +1,105 @@
+"""Group normalisation against NumPy and PyTorch's definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nn.norm import ClassGroupNorm, GroupNorm, group_count, normalise_groups
+
+
+def numpy_group_norm(x, groups, epsilon=1e-5):
+    x = np.asarray(x, np.float64)
+    out = np.empty_like(x)
+    each = x.shape[-1] // groups
+    for b in range(x.shape[0]):
+        for g in range(groups):
+            part = x[b, :, :, g * each : (g + 1) * each]
+            out[b, :, :, g * each : (g + 1) * each] = (part - part.mean()) / np.sqrt(
+                part.var() + epsilon
+            )
+    return out
+
+
+@pytest.fixture
+def x():
+    return jnp.asarray(np.random.default_rng(0).normal(3, 2, (3, 4, 6, 16)), jnp.float32)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16])
+def test_normalise_groups_equals_numpy(x, groups):
+    got = normalise_groups(x, groups)
+    np.testing.assert_allclose(got, numpy_group_norm(x, groups), atol=2e-6)
+
+
+def test_a_large_mean_does_not_spoil_the_variance():
+    x = np.random.default_rng(0).normal(1000, 1, (2, 8, 8, 8)).astype(np.float32)
+    got = normalise_groups(jnp.asarray(x), 2)
+    np.testing.assert_allclose(got, numpy_group_norm(x, 2), atol=2e-3)
+
+
+def test_gradients_of_both_orders_equal_those_of_the_formula():
+    def formula(x):
+        parts = x.reshape(*x.shape[:3], 4, 4)
+        mean = parts.mean((1, 2, 4), keepdims=True)
+        variance = parts.var((1, 2, 4), keepdims=True)
+        return ((parts - mean) / jnp.sqrt(variance + 1e-5)).reshape(x.shape)
+
+    def penalty(function, x):
+        gradient = jax.grad(lambda x: jnp.sum(jnp.sin(3 * function(x))))(x)
+        return jnp.sum(jnp.sqrt(1 + gradient**2))
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 4, 4, 16)))
+        ours = jax.jit(jax.value_and_grad(lambda x: penalty(lambda v: normalise_groups(v, 4), x)))
+        theirs = jax.jit(jax.value_and_grad(lambda x: penalty(formula, x)))
+        for one, other in zip(ours(x), theirs(x), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(4, 1), (16, 4), (32, 8), (48, 12), (128, 32), (256, 32), (6, 1)]
+)
+def test_group_count(channels, groups):
+    assert group_count(channels) == groups
+
+
+def test_group_norm_applies_scale_and_shift(x):
+    layer = GroupNorm()
+    variables = layer.init(jax.random.key(0), x)
+    base = numpy_group_norm(x, group_count(16))
+    np.testing.assert_allclose(layer.apply(variables, x), base, atol=2e-6)
+    scale, shift = np.linspace(-1, 2, 16), np.linspace(3, -3, 16)
+    changed = {"params": {"scale": jnp.asarray(scale), "shift": jnp.asarray(shift)}}
+    np.testing.assert_allclose(layer.apply(changed, x), base * scale + shift, atol=1e-5)
+
+
+def test_class_group_norm_modulates_by_label_and_leaves_unknown_labels_alone(x):
+    layer = ClassGroupNorm(num_classes=2)
+    labels = jnp.array([1, -1, 0])
+    base = numpy_group_norm(x, group_count(16))
+    variables = layer.init(jax.random.key(0), x, labels)
+    np.testing.assert_allclose(layer.apply(variables, x, labels), base, atol=2e-6)
+
+    rng = np.random.default_rng(3)
+    scale, shift = rng.normal(size=(2, 2, 16))
+    params = {"scale": jnp.asarray(scale), "shift": jnp.asarray(shift)}
+    got = layer.apply({"params": params}, x, labels)
+    np.testing.assert_allclose(got[0], base[0] * scale[1] + shift[1], atol=1e-5)
+    np.testing.assert_allclose(got[1], base[1], atol=1e-5)
+    np.testing.assert_allclose(got[2], base[2] * scale[0] + shift[0], atol=1e-5)
+
+
+def test_unknown_and_absent_labels_give_no_gradient_to_an_embedding(x):
+    layer = ClassGroupNorm(num_classes=3)
+    labels = jnp.array([1, -1, -1])
+    params = layer.init(jax.random.key(0), x, labels)["params"]
+    loss = lambda params: jnp.sum(layer.apply({"params": params}, x, labels) ** 3)  # noqa: E731
+    for gradient in jax.tree.leaves(jax.grad(loss)(params)):
+        assert not jnp.any(gradient[jnp.array([0, 2])])
+        assert jnp.all(gradient[1] != 0)
+
+
+def test_an_image_does_not_depend_on_its_neighbours(x):
+    alone = normalise_groups(x[:1], 4)
+    np.testing.assert_allclose(normalise_groups(x, 4)[:1], alone, atol=1e-6)

@@ -253,7 +253,7 @@ def _normal(rng: Uniform, shape: tuple[int, ...]) -> np.ndarray:
 
 def _blur(images: np.ndarray, rng: Uniform, strength: float) -> np.ndarray:
     deviation = rng.random((len(images),), np.float32) * np.float32(strength * BLUR)
-    # The radius must not depend on the deviations drawn: a row's result would follow its neighbours.
+    # A radius that followed the deviations drawn would make a row depend on its neighbours.
     return gaussian_blur(images, deviation, radius=math.ceil(4 * BLUR * strength))
 
 

@@ -1,5 +1,6 @@
 """The training step: `n_critic` discriminator updates, then one of the generator."""
 
+import enum
 from collections.abc import Callable
 
 import jax
@@ -14,9 +15,23 @@ from gan.state import GanSpec, GanState, Params
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
-# Every use of randomness has its number, so that no two draws share a key.
-_ORDER, _DISCRIMINATOR, _GENERATOR = range(3)
-_LATENT, _LABEL, _AUGMENT_REAL, _AUGMENT_FAKE, _MIX, _AUGMENT_MIXED = range(6)
+
+class Use(enum.IntEnum):
+    """What a random key is folded with before each use, so that no two draws share a key.
+
+    The run's key is folded with the step, with one of the first three (DISCRIMINATOR also with the
+    number of the update), and with one of the others.
+    """
+
+    ORDER = 0
+    DISCRIMINATOR = 1
+    GENERATOR = 2
+    LATENT = 3
+    LABEL = 4
+    AUGMENT_REAL = 5
+    AUGMENT_FAKE = 6
+    MIX = 7
+    AUGMENT_MIXED = 8
 
 
 def train_step(
@@ -55,11 +70,11 @@ def train_step(
     key = jax.random.fold_in(key, state.step)
     if spec.n_critic > 1:
         # Batches come ordered by class or source; every update should see all of them.
-        order = jax.random.permutation(jax.random.fold_in(key, _ORDER), images.shape[0])
+        order = jax.random.permutation(jax.random.fold_in(key, Use.ORDER), images.shape[0])
         images, labels = images[order], labels[order]
 
     d_params, d_opt = state.d_params, state.d_opt
-    d_key = jax.random.fold_in(key, _DISCRIMINATOR)
+    d_key = jax.random.fold_in(key, Use.DISCRIMINATOR)
     updates = []
     for index in range(spec.n_critic):
         rows = slice(index * size, (index + 1) * size)
@@ -80,7 +95,7 @@ def train_step(
         state.g_params,
         d_params,
         labels[-size:],
-        jax.random.fold_in(key, _GENERATOR),
+        jax.random.fold_in(key, Use.GENERATOR),
         spec=spec,
     )
     change, g_opt = spec.g_tx.update(g_grad, state.g_opt, state.g_params)
@@ -112,9 +127,9 @@ def update_ema(average: Params, params: Params, step: jax.Array, decay: float) -
 def _fakes(g_params: Params, labels: jax.Array, key: jax.Array, spec: GanSpec) -> jax.Array:
     """Generated images [B, H, W, C] of the given classes, of any class where the label is -1."""
     batch, generator = labels.shape[0], spec.generator
-    z = jax.random.normal(jax.random.fold_in(key, _LATENT), (batch, generator.z_dim))
+    z = jax.random.normal(jax.random.fold_in(key, Use.LATENT), (batch, generator.z_dim))
     any_class = jax.random.randint(
-        jax.random.fold_in(key, _LABEL), (batch,), 0, generator.num_classes
+        jax.random.fold_in(key, Use.LABEL), (batch,), 0, generator.num_classes
     )
     classes = jnp.where(labels < 0, any_class, labels)
     return generator.apply({"params": g_params}, z, classes)
@@ -143,8 +158,8 @@ def _discriminator_loss(
 ) -> tuple[jax.Array, Metrics]:
     """Adversarial loss plus weighted penalty, and the metrics of one discriminator update."""
     fake = _fakes(g_params, labels, key, spec)
-    real_fn = _judge(d_params, labels, jax.random.fold_in(key, _AUGMENT_REAL), spec)
-    fake_fn = _judge(d_params, labels, jax.random.fold_in(key, _AUGMENT_FAKE), spec)
+    real_fn = _judge(d_params, labels, jax.random.fold_in(key, Use.AUGMENT_REAL), spec)
+    fake_fn = _judge(d_params, labels, jax.random.fold_in(key, Use.AUGMENT_FAKE), spec)
     real_logits, fake_logits = real_fn(real), fake_fn(fake)
     loss = LOSSES[spec.loss].discriminator(real_logits, fake_logits)
 
@@ -152,8 +167,8 @@ def _discriminator_loss(
         # The augmentation of the loss, so that the compiler shares its forward pass.
         penalty = penalties.r1(real_fn, real)
     elif spec.penalty == "gp":
-        mixed_fn = _judge(d_params, labels, jax.random.fold_in(key, _AUGMENT_MIXED), spec)
-        mix_key = jax.random.fold_in(key, _MIX)
+        mixed_fn = _judge(d_params, labels, jax.random.fold_in(key, Use.AUGMENT_MIXED), spec)
+        mix_key = jax.random.fold_in(key, Use.MIX)
         penalty = penalties.gradient_penalty(mixed_fn, real, fake, mix_key)
     else:
         penalty = jnp.zeros(())
@@ -176,6 +191,6 @@ def _generator_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """The generator's loss, twice: to differentiate and to report."""
     fake = _fakes(g_params, labels, key, spec)
-    d_fn = _judge(d_params, labels, jax.random.fold_in(key, _AUGMENT_FAKE), spec)
+    d_fn = _judge(d_params, labels, jax.random.fold_in(key, Use.AUGMENT_FAKE), spec)
     loss = LOSSES[spec.loss].generator(d_fn(fake))
     return loss, loss

@@ -44,6 +44,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
             real,
             given=given,
             threshold=config.annotate.threshold,
+            neighbours=config.annotate.neighbours,
             seed=rng.fold(config.seed, "annotate"),
             members=members,
         )
@@ -84,7 +85,9 @@ def _self_labelled(
     """Stand-in for an expert's labels: the images that the label-free annotators are sure of."""
     settings = config.annotate
     scores = [
-        annotators.annotate(name, pool, real, threshold=settings.threshold)
+        annotators.annotate(
+            name, pool, real, threshold=settings.threshold, neighbours=settings.neighbours
+        )
         for name in annotators.LABEL_FREE
     ]
     return annotators.confident_labels(

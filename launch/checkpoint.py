@@ -29,6 +29,20 @@ class Checkpoints:
             folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         )
 
+    @classmethod
+    def open(cls, run: pathlib.Path, state: Any) -> Any:
+        """Returns the state in the newest checkpoint of a finished training in folder `run`.
+
+        Raises:
+          UserError: there is none, or it cannot be read.
+        """
+        checkpoints = cls(run / "checkpoints")
+        step, restored = checkpoints.restore(state)
+        checkpoints.close()
+        if step == 0:
+            raise UserError(f"{run} holds no checkpoint; delete {run} to train again")
+        return restored
+
     def restore(self, state: Any, loader: Any = None) -> tuple[int, Any]:
         """Returns `(step, state)` of the newest checkpoint, or `(0, state)` if there is none.
 

@@ -3,16 +3,16 @@
 python -m launch.filter --config=configs/digits.py --workdir=runs/digits
 """
 
-import functools
 import pathlib
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
 from data import pools, tables
-from launch import cli, prepare, rng, stage, train_features, train_gan, train_vrn
-from vrn import classifier, filters
+from launch import cli, models, prepare, rng, stage, train_features, train_gan, train_vrn
+from vrn import filters
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -64,18 +64,18 @@ def _discriminator(
 ) -> np.ndarray:
     """Logits `[N]` of the last discriminator for each image and its own label."""
     spec, trained = train_gan.restore(config, workdir)
+    batch = config.generate.batch
 
     @jax.jit
-    def every_class(params, images):
-        # Labels do not travel with the batches, so each image is judged as every class.
-        judge = functools.partial(spec.discriminator.apply, {"params": params}, images)
-        labels = jax.numpy.arange(len(pool.class_names))
-        return jax.numpy.stack(
-            [judge(jax.numpy.full(len(images), label)) for label in labels], axis=1
-        )
+    def judge(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+        return spec.discriminator.apply({"params": params}, images, labels)
 
-    logits = classifier.in_batches(every_class, trained.d_params, pool, config.generate.batch)
-    return logits[np.arange(len(pool)), pool.labels]
+    logits = []
+    for start in range(0, len(pool), batch):
+        rows = np.arange(start, min(start + batch, len(pool)))
+        padded = models.pad(rows, batch)
+        logits.append(judge(trained.d_params, pool.read(padded), pool.labels[padded])[: len(rows)])
+    return np.concatenate(logits)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,12 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
+def abstract(state: Any, mesh: Mesh) -> Any:
+    """Adds the replicated sharding to a pytree of shapes, as a checkpoint is restored to."""
+    whole = replicated(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
+
+
 def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """Compiles `step(state, batch, key) -> (state, metrics)`; the state's memory is reused."""
     whole, rows = replicated(mesh), split(mesh)

@@ -46,11 +46,20 @@ def classifier_spec(
     settings: ml_collections.ConfigDict, classes: int, steps: int, **more: Any
 ) -> classifier.ClassifierSpec:
     """A ResNet with AdamW and a cosine schedule over `steps` after a tenth of warm-up."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, settings.lr, warmup_steps=max(1, steps // 10), decay_steps=steps
+    return _classifier_spec(
+        settings.depth, settings.width, settings.stem, settings.lr, classes, steps, **more
     )
+
+
+# Specs are static arguments: the same one for the same settings is one compilation in a pipeline.
+@functools.cache
+def _classifier_spec(
+    depth: int, width: int, stem: str, lr: float, classes: int, steps: int, **more: Any
+) -> classifier.ClassifierSpec:
+    warmup = max(1, steps // 10)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, decay_steps=steps)
     return classifier.ClassifierSpec(
-        model=ResNet(classes, settings.depth, settings.width, settings.stem),
+        model=ResNet(classes, depth, width, stem),
         tx=optax.adamw(schedule, weight_decay=1e-3),
         num_classes=classes,
         **more,
@@ -146,10 +155,8 @@ class Trainer:
 
     def restore(self, folder: pathlib.Path) -> Any:
         """Returns the parameters of the newest checkpoint in `folder`."""
-        checkpoints = Checkpoints(folder / "checkpoints")
-        _, restored = checkpoints.restore(self._init(rng.key(0)))
-        checkpoints.close()
-        return restored.params
+        state = jax.eval_shape(self._init, jax.random.key(0))
+        return Checkpoints.open(folder, mesh_lib.abstract(state, self.mesh)).params
 
 
 def pad(rows: np.ndarray, count: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from absl import flags
 
 from data import tables
 from evaluation import statistics
-from launch import cli, pipeline, stage
+from launch import cli, pipeline, prepare, stage
 
 GAN_SEEDS = flags.DEFINE_integer(
     "gan_seeds", 2, "Number of times the loop is run, with config.seed, config.seed + 1, …",
@@ -50,9 +50,12 @@ def pool(folders: Sequence[pathlib.Path], resamples: int) -> dict[str, Any]:
             for seed in range(record["facts"]["seeds"]):
                 with np.load(folder / "target" / arm / str(seed) / "predictions.npz") as found:
                     outcomes.setdefault(arm, []).append((found["probs"], found["labels"]))
+    # Target models of one GAN share its luck; the bootstrap draws GANs first, then their models.
+    gans = np.repeat(np.arange(len(folders)), [record["facts"]["seeds"] for record in records])
+    patients = prepare.open_split(folders[0], "test").groups
     reports = [tables.read_json(folder / "report" / "results.json") for folder in folders]
     return {
-        **statistics.summarise(outcomes, resamples=resamples),
+        **statistics.summarise(outcomes, groups=patients, seed_groups=gans, resamples=resamples),
         "gan_seeds": [str(folder) for folder in folders],
         "vrn": [found["vrn"] for found in reports],
         "seconds": [found["seconds"] for found in reports],

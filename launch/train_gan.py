@@ -67,10 +67,8 @@ def restore(
     """Opens the trained GAN of a work directory."""
     stage.require(workdir, "gan")
     spec = models.gan_spec(config, workdir)
-    checkpoints = Checkpoints(workdir / "gan" / "checkpoints")
-    _, trained = checkpoints.restore(init(config, spec, mesh_lib.make_mesh()))
-    checkpoints.close()
-    return spec, trained
+    shapes = jax.eval_shape(functools.partial(state.init_state, spec), jax.random.key(0))
+    return spec, Checkpoints.open(workdir / "gan", mesh_lib.abstract(shapes, mesh_lib.make_mesh()))
 
 
 def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:

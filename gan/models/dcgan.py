@@ -17,7 +17,7 @@ _WIDEST = 8
 _init = nn.initializers.normal(0.02)
 
 
-def _widths(size: int, width: int) -> list[int]:
+def widths(size: int, width: int) -> list[int]:
     """Channels at `size` / 2, `size` / 4, ..., 4 px: doubling from `width`, at most 8 times it."""
     if size not in SIZES:
         raise ValueError(f"image size {size} is not supported: give one of {SIZES}")
@@ -45,7 +45,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, labels: jax.Array) -> jax.Array:
         """Latents [B, z_dim] and labels [B] to images [B, size, size, channels] in [-1, 1]."""
-        *finer, widest = _widths(self.size, self.width)
+        *finer, widest = widths(self.size, self.width)
         x = nn.Dense(_SMALLEST**2 * widest, use_bias=False, kernel_init=_init, name="from_latent")(
             z
         )
@@ -84,7 +84,7 @@ class Discriminator(nn.Module):
         expected = (self.size, self.size, self.channels)
         if x.shape[1:] != expected:
             raise ValueError(f"the discriminator takes images {expected}, not {x.shape[1:]}")
-        for width in _widths(self.size, self.width):
+        for width in widths(self.size, self.width):
             x = nn.leaky_relu(Conv(width, kernel=4, stride=2, kernel_init=_init)(x), 0.2)
         features = x.reshape(x.shape[0], -1)
         unconditional = nn.Dense(1, kernel_init=_init, name="realness")(features)[:, 0]

@@ -184,9 +184,10 @@ def curves(
     for index, (name, points) in enumerate(series.items()):
         path = " ".join(f"{h(a):.1f},{v(b):.1f}" for a, b in zip(*points, strict=True))
         svg.add("polyline", tip=name, points=path, kind=f"curve s{index % 4}")
-        svg.line(offset, 30, offset + 18, 30, f"curve s{index % 4}")
-        svg.text(offset + 23, 34, name, "tick")
-        offset += 40 + 7 * len(name)
+        if len(series) > 1:  # one line alone is named by the title
+            svg.line(offset, 30, offset + 18, 30, f"curve s{index % 4}")
+            svg.text(offset + 23, 34, name, "tick")
+            offset += 40 + 7 * len(name)
     return svg.markup()
 
 

@@ -83,6 +83,13 @@ def test_only_seed_and_step_matter(few):
     assert (_numbers(other, range(9)) != _numbers(first, range(9))).any()
 
 
+def test_augmentation_is_drawn_anew_at_every_step():
+    one = make_records((1,))
+    source = BatchSource([Part(one, 2)], seed=0, augment=("noise",))
+    rows = np.concatenate([source[step]["image"] for step in range(5)])
+    assert len(np.unique(rows.reshape(10, -1), axis=0)) == 10
+
+
 @pytest.mark.parametrize("process_count", [1, 2, 4, 12])
 def test_global_batch_is_the_same_on_any_number_of_processes(process_count, rng):
     images = rng.integers(0, 256, (30, 16, 16, 1), dtype=np.uint8)

@@ -49,6 +49,13 @@ def test_real_per_class_is_nested():
     assert _ids(few.test) == _ids(more.test)
 
 
+def test_which_images_are_chosen_depends_on_the_seed():
+    own = {name: make_records((20, 20), prefix=name) for name in ("train", "val", "test")}
+    made = [_split(own, real_per_class=5, unlabelled=5, seed=seed) for seed in range(4)]
+    assert len({tuple(part.train.ids) for part in made}) == 4
+    assert len({tuple(part.unlabelled.ids) for part in made}) == 4
+
+
 def test_rarity_by_name_or_number():
     records = make_records((40, 40, 40))
     made = _split(records, real_per_class=10, per_class={"class 0": 2, "2": 0, 1: 7})

@@ -68,7 +68,6 @@ def dcgan():
         Discriminator(16, 1, width=4, num_classes=3),
         adam,
         adam,
-        loss="hinge",
         penalty="gp",
         penalty_weight=10.0,
         n_critic=2,

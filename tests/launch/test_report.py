@@ -162,6 +162,24 @@ def test_a_planted_copy_is_the_first_suspect(tmp_path, config):
     assert found["suspects_distance"][0] == pytest.approx(0, abs=1e-5)
 
 
+def test_extremes_and_kept_images_are_those_of_the_scores(workdir, page):
+    table = tables.read_parquet(workdir / "filter" / "scores.parquet")
+    vrn = table["filter"] == "vrn"
+    scores = dict(zip(table["sample_id"][vrn], table["score"][vrn], strict=True))
+    kept = dict(zip(table["sample_id"][vrn], table["kept"][vrn], strict=True))
+    pool = pools.open_pool(workdir / "pools" / "second")
+    ranked = sorted(pool.ids[pool.labels == 0], key=scores.get)
+
+    def shown(words):
+        return [one["title"] for one in page.all("img") if one["alt"].startswith(words)]
+
+    assert shown("worst normal") == ranked[:8]
+    assert shown("best normal") == ranked[::-1][:8]
+    assert all(kept[name] for name in shown("kept normal"))
+    assert not any(kept[name] for name in shown("discarded normal"))
+    assert len(shown("kept normal")) == len(shown("discarded normal")) == 8
+
+
 def test_fidelity_has_its_floor_and_prefers_reals(results):
     sets = results["fidelity"]["sets"]
     assert next(iter(sets)) == "real validation"
@@ -172,6 +190,16 @@ def test_fidelity_has_its_floor_and_prefers_reals(results):
 def test_results_do_not_change_when_written_again(workdir, config, results):
     report.write_report(workdir, config)
     assert json.loads((workdir / "report" / "results.json").read_text()) == results
+
+
+def test_program_makes_the_report_once(tmp_path, config, workdir):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(copy / "report")
+    path = report.run(config, copy, False)
+    assert tables.read_json(copy / "report" / "stage.json")["status"] == "complete"
+    made = path.stat().st_mtime_ns
+    assert report.run(config, copy, False) == path
+    assert path.stat().st_mtime_ns == made
 
 
 def test_page_has_every_section_and_heading(page):

@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.gan = gan = ml_collections.ConfigDict()
     gan.z_dim = 64  # length of the latent vector
-    gan.width = 32  # channels at the full resolution; doubled at each halving, at most 8x
+    gan.width = 16  # channels at the full resolution; doubled at each halving, at most 8x
     gan.loss = "non_saturating"  # non_saturating, hinge or wasserstein
     gan.penalty = "r1"  # none, r1 (on reals) or gp (WGAN-GP, on interpolates)
     gan.penalty_weight = 0.1  # gamma of r1 (gamma/2 |grad|^2) or lambda of gp
@@ -57,7 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
     features.depth = 10  # the small network on real images that all arms share
     features.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     features.width = 16
-    features.batch = 64
+    features.batch = 32
     features.lr = 2e-3
     features.steps = 400
     features.log_every = 50
@@ -66,7 +66,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.annotate = annotate = ml_collections.ConfigDict()
     annotate.method = "ensemble"  # knn, consistency, sklearn:NAME(key=value) or ensemble
     annotate.members = ("knn", "consistency", "sklearn:SVC")  # of the ensemble
-    annotate.threshold = 0.1  # non-real-like: less realistic than all but this share of reals
+    annotate.threshold = 0.25  # non-real-like: less realistic than all but this share of reals
     annotate.neighbours = 3  # k of the k-NN realism
     annotate.given = ""  # labels.parquet of an expert for (part of) this pool; "" for none
     annotate.confident_share = 0.2  # extremes that stand in for given labels where none are
@@ -74,7 +74,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.extract = extract = ml_collections.ConfigDict()
     extract.held_out = 0.4  # of the annotated pool: half calibrates, half measures the VRN
     extract.min_negatives = 100  # non-real-like images that the VRN needs for training
-    extract.min_negatives_per_class = 5
+    extract.min_negatives_per_class = 3
     extract.max_rounds = 3  # pools of first_per_class each, before giving up
 
     config.vrn = vrn = ml_collections.ConfigDict()
@@ -104,11 +104,11 @@ def get_config() -> ml_collections.ConfigDict:
     target.depth = 10
     target.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     target.width = 16
-    target.batch = 64
+    target.batch = 32
     target.lr = 2e-3
-    target.steps = 400  # the same for every arm
+    target.steps = 300  # the same for every arm
     target.shares = (0.25, 0.5)  # synthetic share of a batch, chosen on validation
-    target.strengths = (0.0, 0.5, 1.0)  # augmentation strength, chosen on validation
+    target.strengths = (0.0, 0.5)  # augmentation strength, chosen on validation
     target.log_every = 50
     target.checkpoint_every = 1000
 

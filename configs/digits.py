@@ -23,20 +23,22 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.gan.width = 24
     config.gan.batch = 32
-    config.gan.steps = 2500
+    config.gan.steps = 5000
     config.gan.diffaugment = ("color", "translation")
 
-    config.generate.first_per_class = 60
+    config.generate.first_per_class = 120
     config.generate.second_per_class = 100
 
     config.features.steps = 300
+    config.extract.min_negatives = 60
+    config.extract.min_negatives_per_class = 1
+
     config.vrn.input_size = 16
     config.vrn.width = 8
-    config.vrn.steps = 250
+    config.vrn.steps = 400
 
     config.target.seeds = 5
     config.target.width = 8
-    config.target.batch = 32
     config.target.steps = 400
     config.target.strengths = (0.5, 1.0)
     return config

@@ -33,7 +33,6 @@ def read_image(path: pathlib.Path) -> np.ndarray:
                 if image.mode not in _GREY_MODES and any(";16" in str(t[3]) for t in image.tile):
                     # Pillow would drop the low byte without a word.
                     raise UserError(f"{path} is a 16-bit colour image; save it as 16-bit grey.")
-                image.load()
                 array = _to_array(ImageOps.exif_transpose(image))
     except UserError:
         raise

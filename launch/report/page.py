@@ -24,6 +24,8 @@ _CURVES = {
     "vrn": {"VRN: loss": ("loss",), "VRN: accuracy on its own batches": ("accuracy",)},
 }
 _MAX_SHEETS = 4
+# How differences are coloured.
+_KINDS = {words.GAIN: "vrn", words.LOSS: "loss"}
 
 
 def render(
@@ -152,7 +154,7 @@ def _forest_of_differences(
                 name.replace("-", f" {words.MINUS} ", 1),
                 100 * value["mean"],
                 None if ends is None else (100 * ends[0], 100 * ends[1]),
-                kind="" if words.verdict(value) == "no difference shown" else "vrn",
+                kind=_KINDS.get(words.verdict(value), ""),
             )
         )
         text.append(words.with_interval(value, signed=True))

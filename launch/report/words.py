@@ -5,6 +5,7 @@ from typing import Any
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 METRICS = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auc": "AUC"}
+GAIN, LOSS, NOTHING = "a gain", "a loss", "no difference shown"
 # The control that answers "does the VRN choose well?" comes first, then those for "does adding
 # synthetic images help at all?".
 CONTROLS = {
@@ -55,13 +56,13 @@ def with_interval(value: Mapping[str, Any], *, signed: bool = False) -> str:
 
 
 def verdict(value: Mapping[str, Any]) -> str:
-    """What the interval of a difference shows: 'a gain', 'a loss' or 'no difference shown'."""
+    """What the interval of a difference shows: `GAIN`, `LOSS` or `NOTHING`."""
     ends = interval(value)
     if ends is None:
         return "no interval, so nothing shown"
     if ends[0] > 0:
-        return "a gain"
-    return "a loss" if ends[1] < 0 else "no difference shown"
+        return GAIN
+    return LOSS if ends[1] < 0 else NOTHING
 
 
 def comparisons(

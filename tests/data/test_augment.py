@@ -172,6 +172,17 @@ def test_magnitudes(name):
         )
 
 
+def test_rotation_turns_the_image_without_bending_it(rng):
+    x = ndimage.gaussian_filter(rng.normal(size=(41, 41)), 3).astype(np.float32)
+    found = TRANSFORMS["rotate"](np.repeat(x[None, ..., None], 8, 0), rng, 1.0)[..., 0]
+    for image in found:
+        fits = [
+            np.abs(ndimage.rotate(x, angle, reshape=False, order=1) - image)[10:31, 10:31].max()
+            for angle in np.linspace(-15, 15, 301)
+        ]
+        assert min(fits) < 0.02 * np.ptp(x)
+
+
 def test_composition_warps_once(images):
     """Two maps in one warp: the same geometry as one after the other, without blurring twice."""
     first, then = (np.repeat(IDENTITY[None], 6, 0) for _ in range(2))

@@ -84,7 +84,8 @@ def test_only_seed_and_step_matter(few):
 
 
 def test_augmentation_is_drawn_anew_at_every_step():
-    one = make_records((1,))
+    grey = np.full((1, 4, 4, 1), 128, np.uint8)
+    one = ArrayRecords(grey, [0], ["grey"], ["only"])
     source = BatchSource([Part(one, 2)], seed=0, augment=("noise",))
     rows = np.concatenate([source[step]["image"] for step in range(5)])
     assert len(np.unique(rows.reshape(10, -1), axis=0)) == 10

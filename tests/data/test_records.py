@@ -134,7 +134,7 @@ def test_stored_records_come_back(written, monkeypatch, in_memory):
         stored = open_records(folder, split)
         assert isinstance(stored, ArrayRecords) == in_memory
         order = np.array([stored.ids.tolist().index(name) for name in given.ids])
-        for found in (stored.subset(order), stored.subset(np.ones(15, bool)).subset(order)):
+        for found in (stored.subset(order), stored.subset(np.arange(15)[::-1]).subset(14 - order)):
             assert found.digest() == given.digest()
             np.testing.assert_array_equal(
                 found.read(np.array([4, 1])), given.read(np.array([4, 1]))
@@ -207,6 +207,14 @@ def test_damage_is_named(written, truncate):
         open_records(folder, "train")
     shard.unlink()
     with pytest.raises(UserError, match=f"{shard.name} is missing"):
+        open_records(folder, "train")
+
+
+def test_counts_that_disagree_are_named(written):
+    folder, _ = written
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace('"8"', '"6"'))
+    with pytest.raises(UserError, match=r"holds 8 records but dataset_info\.json says 6"):
         open_records(folder, "train")
 
 

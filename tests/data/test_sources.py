@@ -1,6 +1,8 @@
+import io
 import json
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -260,6 +262,54 @@ def test_damaged_digits_are_named(tmp_path, truncate):
         UserError, match=r"tfds:vrn_digits in .* can't be read .*; delete its folder"
     ):
         _open("tfds:vrn_digits", tmp_path)
+
+
+class OtherScans(tfds.core.GeneratorBasedBuilder):
+    """A data set of somebody else's: colour, odd sizes, patients, a split that isn't ours."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(name="labelled"),
+        tfds.core.BuilderConfig(name="bare"),
+    ]
+    url_infos = None  # nothing to download
+
+    def _info(self):
+        features = {
+            "scan": tfds.features.Image(shape=(None, None, 3)),
+            "kind": tfds.features.ClassLabel(names=["cyst", "tumour"]),
+            "patient": tfds.features.Text(),
+        }
+        if self.builder_config.name == "bare":
+            del features["kind"]
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples() for name in ("train", "validation", "spare")}
+
+    def _generate_examples(self):
+        for i in range(4):
+            file = io.BytesIO()
+            Image.fromarray(np.full((5 + i, 6, 3), 50 * i, np.uint8)).save(file, "PNG")
+            file.seek(0)
+            example = {"scan": file, "kind": i % 2, "patient": f"p{i}"}
+            yield i, {name: example[name] for name in self.info.features}
+
+
+def test_any_tfds_classification_set_opens(tmp_path, capfd):
+    source = _open("tfds:other_scans/labelled", tmp_path, size=4, channels=1)
+    assert sorted(source.splits) == ["train", "val"]
+    assert source.class_names == ("cyst", "tumour")
+    for split, records in source.splits.items():
+        numbers = np.array([int(name[1:]) for name in records.groups])
+        assert sorted(numbers) == [0, 1, 2, 3]
+        np.testing.assert_array_equal(records.labels, numbers % 2)
+        np.testing.assert_array_equal(records.images[:, 2, 2, 0], 50 * numbers)
+        assert records.ids[0] == ("train-0" if split == "train" else "validation-0")
+    with pytest.raises(
+        UserError, match=r"no feature that is a class label \(it has patient, scan\)"
+    ):
+        _open("tfds:other_scans/bare", tmp_path)
 
 
 @pytest.mark.parametrize(

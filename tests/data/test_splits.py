@@ -120,6 +120,12 @@ def test_a_sources_own_splits_are_kept():
     assert _ids(made.train) | _ids(made.val) == _ids(own["train"])
 
 
+def test_unknown_patients_are_nobodys_in_a_sources_own_splits():
+    train = make_records((9, 9), groups=["", *"bcdefghijklmnopqr"])
+    test = make_records((9, 9), prefix="t", groups=[""] * 18)
+    assert len(_split({"train": train, "test": test}).test) == 18
+
+
 @pytest.mark.parametrize("what", ["ids", "groups"])
 def test_a_sources_own_leak_is_refused(what):
     train = make_records((9, 9), groups=[f"a{i}" for i in range(18)])

@@ -7,8 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
-from data import pools, tables
+from data import pools, records, tables
 from data.errors import UserError
 from launch import report
 from launch.report import charts, tiles, words
@@ -151,7 +152,8 @@ def test_histograms_count_what_the_filter_kept(workdir, results):
 
 def test_a_planted_copy_is_the_first_suspect(tmp_path, config):
     folder = finished.make(tmp_path / "run", config, class_names=CLASSES)
-    first = np.load(folder / "features" / "embeddings.npz")["train"][4]
+    with np.load(folder / "features" / "embeddings.npz") as stored:
+        first = stored["train"][4]
     with np.load(folder / "filter" / "embeddings.npz") as stored:
         second = stored["second"]
     second[17] = first
@@ -160,6 +162,25 @@ def test_a_planted_copy_is_the_first_suspect(tmp_path, config):
     found = tables.read_json(folder / "report" / "results.json")["memorisation"]["features"]
     assert found["suspects"][0] == pools.open_pool(folder / "pools" / "second").ids[17]
     assert found["suspects_distance"][0] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("space", ["features", "pixels"])
+def test_memorisation_compares_what_the_gan_saw_with_what_it_did_not(workdir, results, space):
+    sets = {name: records.open_records(workdir / "data", name) for name in ("train", "val", "test")}
+    sets["second"] = pools.open_pool(workdir / "pools" / "second")
+    if space == "features":
+        rows = {}
+        for folder in ("features", "filter"):
+            with np.load(workdir / folder / "embeddings.npz") as stored:
+                rows |= dict(stored)
+    else:
+        sets["unlabelled"] = records.open_records(workdir / "data", "unlabelled")
+        rows = {k: r.read(np.arange(len(r))).reshape(len(r), -1) for k, r in sets.items()}
+    seen = np.concatenate([rows[name] for name in ("train", "unlabelled") if name in rows])
+    unseen = np.concatenate([rows["val"], rows["test"]])
+    threshold = np.quantile(cdist(unseen, seen).min(1), 0.01)
+    expected = np.mean(cdist(rows["second"], seen).min(1) < threshold)
+    assert results["memorisation"][space]["duplicate_share"] == pytest.approx(expected)
 
 
 def test_extremes_and_kept_images_are_those_of_the_scores(workdir, page):
@@ -297,6 +318,7 @@ def test_ticks_of_a_single_value():
 def test_sixteen_bit_images_are_windowed_and_eight_bit_ones_are_not():
     rng = np.random.default_rng(0)
     stored = rng.integers(1000, 3000, (20, 8, 8, 1))  # 12-bit X-rays in 16 bits: all but black
+    stored[1, 2, 3] = 65535  # a burnt-in mark must not darken everything else
     images = (stored / 32767.5 - 1).astype(np.float32)
     shown = tiles.Window.of(images, np.uint16).to_uint8(images[0])
     assert shown.shape == (8, 8)

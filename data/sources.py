@@ -162,7 +162,9 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
         builder = tfds.builder(
             name, data_dir=os.fspath(data_dir), file_format="array_record", try_gcs=False
         )
-        builder.download_and_prepare()
+        # Google's prepared copies are tfrecord files, which have no random access.
+        own_copy = tfds.download.DownloadConfig(try_download_gcs=False)
+        builder.download_and_prepare(download_config=own_copy)
     except tfds.core.registered.DatasetNotFoundError:
         raise UserError(
             f"{_FLAG}=tfds:{name}: tfds knows no data set of this name; see "

@@ -296,7 +296,7 @@ class OtherScans(tfds.core.GeneratorBasedBuilder):
             yield i, {name: example[name] for name in self.info.features}
 
 
-def test_any_tfds_classification_set_opens(tmp_path, capfd):
+def test_any_tfds_classification_set_opens(tmp_path):
     source = _open("tfds:other_scans/labelled", tmp_path, size=4, channels=1)
     assert sorted(source.splits) == ["train", "val"]
     assert source.class_names == ("cyst", "tumour")
@@ -307,7 +307,7 @@ def test_any_tfds_classification_set_opens(tmp_path, capfd):
         np.testing.assert_array_equal(records.images[:, 2, 2, 0], 50 * numbers)
         assert records.ids[0] == ("train-0" if split == "train" else "validation-0")
     with pytest.raises(
-        UserError, match=r"no feature that is a class label \(it has patient, scan\)"
+        UserError, match=r"no feature that is a class label \(it has scan, patient\)"
     ):
         _open("tfds:other_scans/bare", tmp_path)
 

@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from data.errors import UserError
+from launch import validate
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -41,6 +42,7 @@ def start(run: Run) -> None:
             if flags.FLAGS[name].value is None:
                 fail(f"--{name} is missing; for example --{name}={_EXAMPLES[name]}")
         try:
+            validate.check(CONFIG.value)
             made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
         except UserError as error:
             fail(str(error))
@@ -50,6 +52,8 @@ def start(run: Run) -> None:
             fail(f"{error.filename or WORKDIR.value}: {error.strerror}; free some space or mend it")
         print(made)
 
+    for name in ("config", "workdir", "overwrite"):  # --help shows the program's own and these
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
     app.run(main, flags_parser=_parse)
 

@@ -4,14 +4,22 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = "--config=tests/tiny.py"
 
 
+_COMPILED = tempfile.TemporaryDirectory(prefix="vrn-tests-")
+
+
 def environment() -> dict[str, str]:
-    """The environment of a program under test; compilations are shared between processes."""
-    return os.environ | {"TQDM_DISABLE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    """The environment of a program under test; its compilations are kept for the next one."""
+    return os.environ | {
+        "TQDM_DISABLE": "1",
+        "JAX_COMPILATION_CACHE_DIR": _COMPILED.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
 
 
 def run(program: str, *flags: str, timeout: int = 300) -> subprocess.CompletedProcess:

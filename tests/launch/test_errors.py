@@ -44,6 +44,7 @@ def _npz_flags(path, tmp_path):
         ((programs.TINY, "--workdir=x", "--config.gan.steps=many"), "steps"),
         ((programs.TINY, "--workdir=x", "--wrokdir=y"), "wrokdir"),
         ((programs.TINY, "--workdir=x", "stray"), "stray"),
+        ((programs.TINY, "--workdir=x", "--config.vrn.positives=all"), "vrn.positives"),
     ],
 )
 def test_flags(flags, words):

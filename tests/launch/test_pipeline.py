@@ -1,14 +1,18 @@
 """The whole loop on real images, through the command line, killed and not killed."""
 
 import json
+import shutil
 import time
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
+from data import pools, records
 from tests.launch import programs
+from vrn import labels
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +69,6 @@ def test_pools_open_with_tfds_and_carry_their_provenance(finished):
 
 
 def test_any_image_is_made_again_from_its_id(finished, tmp_path):
-    from PIL import Image
-
-    from data import pools
-
     pool = pools.open_pool(finished / "pools" / "second")
     rows = [3, 57, 110]
     ids = ",".join(pool.ids[rows])
@@ -83,13 +83,67 @@ def test_any_image_is_made_again_from_its_id(finished, tmp_path):
 
 
 def test_test_images_are_in_nothing_that_learns(finished):
-    from data import records
-
     test = records.open_records(finished / "data", "test")
     train = records.open_records(finished / "data", "train")
     val = records.open_records(finished / "data", "val")
     assert not set(test.ids) & (set(train.ids) | set(val.ids))
     assert len(train) == 100
+
+
+def _copy(finished, tmp_path, *stages):
+    """A work directory with these stages of a finished one."""
+    for name in stages:
+        shutil.copytree(finished / name, tmp_path / "run" / name)
+    return tmp_path / "run"
+
+
+def test_vrn_with_accepted_positives(finished, tmp_path):
+    workdir = _copy(finished, tmp_path, "data", "gan", "features", "pools", "annotation")
+    shutil.copytree(finished / "extraction", workdir / "extraction")
+    done = programs.run(
+        "train_vrn", programs.TINY, f"--workdir={workdir}", "--config.vrn.positives=real+accepted",
+        "--config.vrn.calibration=isotonic",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((workdir / "vrn" / "calibration.json").read_text())
+    assert found["method"] == "isotonic"
+    assert 0 <= found["auc_within_synthetic"] <= 1
+
+
+def test_an_experts_labels_overrule_and_teach_the_annotator(finished, tmp_path):
+    workdir = _copy(finished, tmp_path, "data", "gan", "features", "pools")
+    pool = pools.open_pool(workdir / "pools" / "first")
+    # An expert with a rule: the first ten images of every class are bad, the next ten are good.
+    place = np.array([np.sum(pool.labels[:row] == pool.labels[row]) for row in range(len(pool))])
+    seen = np.flatnonzero(place < 20)
+    expert = labels.from_scores(pool.ids[seen], "reader1", (place[seen] >= 10) * 1.0, 3.0)
+    labels.write_labels(tmp_path / "labels.parquet", expert)
+    done = programs.run(
+        "annotate", programs.TINY, f"--workdir={workdir}", "--config.annotate.method=sklearn:SVC",
+        f"--config.annotate.given={tmp_path / 'labels.parquet'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = labels.read_labels(workdir / "annotation" / "labels.parquet")
+    assert set(table.rater) == {"reader1", "auto:sklearn:SVC"}
+    resolved = labels.resolve(table, pool.ids)
+    np.testing.assert_array_equal(resolved[seen], place[seen] >= 10)
+
+
+def test_unlabelled_images_and_several_critic_steps(tmp_path):
+    flags = (
+        programs.TINY, f"--workdir={tmp_path / 'run'}", "--config.data.unlabelled=200",
+        '--config.data.per_class={"7": 3}', "--config.gan.n_critic=2", "--config.gan.steps=4",
+        "--config.gan.loss=wasserstein", "--config.gan.penalty=gp",
+        "--config.gan.penalty_weight=10",
+    )  # fmt: skip
+    for program in ("prepare", "train_gan"):
+        done = programs.run(program, *flags)
+        assert done.returncode == 0, done.stderr[-3000:]
+    unlabelled = records.open_records(tmp_path / "run" / "data", "unlabelled")
+    assert len(unlabelled) == 200
+    assert (unlabelled.labels == -1).all()
+    train = records.open_records(tmp_path / "run" / "data", "train")
+    assert np.bincount(train.labels).tolist() == [10] * 7 + [3] + [10] * 2
 
 
 @pytest.mark.parametrize("run", ["first", "second"])

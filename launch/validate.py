@@ -1,0 +1,79 @@
+"""Refuses a configuration that cannot work before the first stage starts, not an hour later."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import ml_collections
+
+from data.augment import TRANSFORMS
+from data.errors import UserError
+from gan.augment import POLICIES
+from gan.losses import LOSSES
+from gan.models.dcgan import SIZES
+from gan.penalties import PENALTIES
+from nn.resnet import DEPTHS
+from vrn import annotators, calibrate, estimators, target
+from vrn.filters import FILTERS
+
+# Field -> what it may be; for a field that holds several names, what each may be.
+CHOICES: Mapping[str, Collection[Any]] = {
+    "data.size": SIZES,
+    "data.augment": TRANSFORMS,
+    "gan.loss": LOSSES,
+    "gan.penalty": PENALTIES,
+    "gan.diffaugment": POLICIES,
+    "features.depth": DEPTHS,
+    "vrn.depth": DEPTHS,
+    "vrn.positives": ("real", "real+accepted"),
+    "vrn.calibration": calibrate.METHODS,
+    "filter.names": FILTERS,
+    "target.depth": DEPTHS,
+    "target.arms": target.ARMS,
+}
+POSITIVE = (
+    "gan.batch", "gan.steps", "gan.n_critic", "gan.log_every", "gan.sample_every",
+    "gan.checkpoint_every", "generate.first_per_class", "generate.second_per_class",
+    "generate.batch", "generate.shards", "features.batch", "features.steps", "vrn.batch",
+    "vrn.steps", "target.batch", "target.steps", "target.seeds", "report.resamples",
+)  # fmt: skip
+SHARES = ("data.val_fraction", "data.test_fraction", "filter.keep", "extract.held_out", "gan.ema")
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises a `UserError` that names the first field with an impossible value."""
+    for name, choices in CHOICES.items():
+        value = _get(config, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if one not in choices:
+                raise UserError(
+                    f"--config.{name}={value!r}: there is no {one!r}; "
+                    f"choose from {', '.join(map(str, choices))}"
+                )
+    for name in POSITIVE:
+        if _get(config, name) < 1:
+            raise UserError(f"--config.{name}={_get(config, name)} is too small; give 1 or more")
+    for name in SHARES:
+        if not 0 < _get(config, name) < 1:
+            raise UserError(f"--config.{name}={_get(config, name)}: give a share between 0 and 1")
+    for arm in config.target.arms:
+        target.settings(arm, config.target.shares, config.target.strengths)
+        needed = target.ARMS[arm].filter
+        if needed is not None and needed not in config.filter.names:
+            raise UserError(
+                f"--config.target.arms has '{arm}' but --config.filter.names lacks '{needed}'; "
+                "add the filter or drop the arm"
+            )
+    methods = (config.annotate.method, *config.annotate.members)
+    for name in methods:
+        if name.startswith(estimators.PREFIX):
+            estimators.parse(name)
+        elif name not in (*annotators.LABEL_FREE, "ensemble"):
+            raise UserError(
+                f"--config.annotate: there is no annotator '{name}'; choose from "
+                f"{', '.join(annotators.LABEL_FREE)}, ensemble and {estimators.PREFIX}NAME"
+            )
+
+
+def _get(config: ml_collections.ConfigDict, name: str) -> Any:
+    section, field = name.split(".")
+    return config[section][field]

@@ -1,0 +1,36 @@
+import pytest
+
+from configs import chest_xray, digits
+from data.errors import UserError
+from launch import validate
+from tests import tiny
+
+
+@pytest.mark.parametrize("module", [chest_xray, digits, tiny])
+def test_shipped_configurations_pass(module):
+    validate.check(module.get_config())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("data.size", 48, "choose from 16, 32, 64, 128"),
+        ("data.augment", ("shift", "sharpen"), "no 'sharpen'"),
+        ("gan.loss", "hinged", "choose from non_saturating, hinge, wasserstein"),
+        ("gan.steps", 0, "gan.steps=0"),
+        ("vrn.depth", 19, "vrn.depth=19"),
+        ("filter.keep", 1.5, "filter.keep=1.5"),
+        ("filter.names", ("vrn",), "lacks 'random'"),
+        ("target.arms", ("real", "vnr"), "no 'vnr'"),
+        ("target.shares", (2.0,), "target.shares"),
+        ("annotate.method", "sklearn:SVX", "SVC"),
+        ("annotate.members", ("knm",), "no annotator 'knm'"),
+    ],
+)
+def test_an_impossible_value_is_named(field, value, words):
+    config = digits.get_config()
+    section, name = field.split(".")
+    with config.unlocked():
+        config[section][name] = value
+    with pytest.raises(UserError, match="(?s)" + words.replace(".", r"\.")):
+        validate.check(config)

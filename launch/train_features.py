@@ -37,7 +37,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     )
     space = FeatureSpace(trainer.spec, params)
     # The report measures copying and fidelity against these; nothing learns from val or test.
-    splits = {name: prepare.open_split(workdir, name) for name in ("train", "val", "test")}
+    names = [name for name in prepare.SPLITS if config.data.unlabelled or name != "unlabelled"]
+    splits = {name: prepare.open_split(workdir, name) for name in names}
     tables.write_npz(
         begun.folder / "embeddings.npz", **{k: space.embed(v) for k, v in splits.items()}
     )

@@ -55,6 +55,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in SHARES:
         if not 0 < _get(config, name) < 1:
             raise UserError(f"--config.{name}={_get(config, name)}: give a share between 0 and 1")
+    if "vrn" not in config.filter.names:
+        raise UserError("--config.filter.names lacks 'vrn', which the report judges; add it")
     for arm in config.target.arms:
         target.settings(arm, config.target.shares, config.target.strengths)
         needed = target.ARMS[arm].filter

@@ -164,12 +164,9 @@ class Gallery:
         rows = np.flatnonzero(mask)
         return np.sort(np.random.default_rng(_SEED).permutation(rows)[: self._count])
 
-    def _real(self, real_id: str) -> tuple[Records, int]:
-        for name in ("train", "unlabelled"):
-            records = self._found.real.get(name)
-            if records is not None and len(place := np.flatnonzero(records.ids == real_id)):
-                return records, int(place[0])
-        raise ValueError(f"no training image is called {real_id}")
+    def _real(self, place: str) -> tuple[Records, int]:
+        name, row = place.split()
+        return self._found.real[name], int(row)
 
     def _strip(
         self,
@@ -192,4 +189,5 @@ class Gallery:
     def _tile(self, records: Records, row: int, alt: str, caption: str = "") -> Tile:
         picture = self.window.to_uint8(records.read(np.array([row]))[0])
         words = alt if not caption else f"{alt}, {caption}"
-        return Tile(data_uri(picture), words, caption, tip=str(records.ids[row]))
+        tip = str(records.ids[row]) if records.synthetic else f"real image, row {row}"
+        return Tile(data_uri(picture), words, caption, tip=tip)

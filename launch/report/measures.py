@@ -110,11 +110,19 @@ def _small(records: Records) -> np.ndarray:
 
 
 def copying(found: Found, space: str) -> dict[str, Any]:
-    """Memorisation of the second pool; suspects are named by sample id."""
+    """Memorisation of the second pool; suspects are named by sample id.
+
+    Real images are named by split and row ("train 12"): an id may carry a patient's name.
+    """
     rows = vectors(found, space)
     result = memorisation.memorisation(rows["fakes"], rows["seen"], rows["unseen"])
-    names = np.concatenate(
-        [found.real[name].ids for name in ("train", "unlabelled") if name in found.real]
+    names = np.array(
+        [
+            f"{name} {row}"
+            for name in ("train", "unlabelled")
+            if name in found.real
+            for row in range(len(found.real[name]))
+        ]
     )
     result["suspects"] = found.pools["second"].ids[result["suspects"]]
     result["suspects_nearest"] = names[result["suspects_nearest"]]

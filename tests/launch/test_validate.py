@@ -21,6 +21,7 @@ def test_shipped_configurations_pass(module):
         ("vrn.depth", 19, "vrn.depth=19"),
         ("filter.keep", 1.5, "filter.keep=1.5"),
         ("filter.names", ("vrn",), "lacks 'random'"),
+        ("filter.names", ("random",), "lacks 'vrn'"),
         ("target.arms", ("real", "vnr"), "no 'vnr'"),
         ("target.shares", (2.0,), "target.shares"),
         ("annotate.method", "sklearn:SVX", "SVC"),

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-
 from torch import nn
 from torch.nn import functional
 

@@ -26,6 +26,7 @@ from absl import app, flags
 from gan.models.dcgan import Discriminator, Generator
 from gan.state import GanSpec, GanState, init_state
 from gan.steps import Use, train_step
+from nn.host_memory import keep_freed_memory
 
 try:
     import torch
@@ -69,7 +70,7 @@ ROWS = [Row(*r) for r in ((s, w, p) for s in (32, 64) for w in (32, 64) for p in
 
 
 class Ours(NamedTuple):
-    """Our side of a row: what the first step starts from and a function that takes one step."""
+    """What our first step of a row starts from."""
 
     spec: GanSpec
     state: GanState
@@ -230,6 +231,8 @@ def main(argv: Sequence[str]) -> None:
     if not rows:
         names = ", ".join(row.name for row in ROWS)
         raise app.UsageError(f"--rows={_ROWS.value} matches none of {names}")
+    # As the programs do; it holds for PyTorch's memory in this process too.
+    keep_freed_memory()
     with_torch = _TORCH.value and torch is not None
     peer = f"PyTorch {torch.__version__}" if with_torch else "PyTorch not measured"
     print(f"jax {jax.__version__} on {jax.devices()[0]}, {peer}, batch {BATCH}, ms per step")

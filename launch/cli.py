@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from data.errors import UserError
 from launch import validate
+from nn import host_memory
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -55,6 +56,7 @@ def start(run: Run) -> None:
     for name in ("config", "workdir", "overwrite"):  # --help shows the program's own and these
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
+    host_memory.keep_freed_memory()
     app.run(main, flags_parser=_parse)
 
 

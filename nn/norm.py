@@ -18,23 +18,40 @@ def group_count(channels: int, most: int = 32, least_channels: int = 4) -> int:
     return next(groups for groups in range(limit, 0, -1) if channels % groups == 0)
 
 
-def normalise_groups(x: jax.Array, groups: int, epsilon: float = _EPSILON) -> jax.Array:
-    """Group normalisation without scale and shift (Wu and He 2018, equations 1 and 2).
+def group_norm(
+    x: jax.Array,
+    groups: int,
+    scale: jax.Array,
+    shift: jax.Array,
+    epsilon: float = _EPSILON,
+) -> jax.Array:
+    """Group normalisation, then scale and shift (Wu and He 2018, equations 1, 2 and 7).
+
+    Statistics are summed over places first and over the channels of a group in a second, small
+    step: long rows of channels stay whole, which is several times faster on CPU.
 
     Args:
         x: [B, H, W, C], C divisible by `groups`.
         groups: number of channel groups.
+        scale: [B or 1, C].
+        shift: [B or 1, C].
         epsilon: added to the variance.
 
     Returns:
-        [B, H, W, C] with mean 0 and variance 1 in every group of every image.
+        [B, H, W, C]; before scale and shift every group of every image has mean 0 and variance 1.
     """
     batch, height, width, channels = x.shape
-    grouped = x.reshape(batch, height * width, groups, channels // groups)
-    mean = grouped.mean((1, 3), keepdims=True)
-    centred = grouped - mean
-    variance = jnp.square(centred).mean((1, 3), keepdims=True)
-    return (centred * lax.rsqrt(variance + epsilon)).reshape(x.shape)
+    members = channels // groups
+
+    def group_mean(channel_sums: jax.Array) -> jax.Array:
+        """Means of the groups, one for each channel: [B, C] to [B, 1, 1, C]."""
+        sums = channel_sums.reshape(batch, groups, members).sum(-1)
+        return jnp.repeat(sums / (height * width * members), members, 1)[:, None, None, :]
+
+    centred = x - group_mean(x.sum((1, 2)))
+    variance = group_mean(jnp.square(centred).sum((1, 2)))
+    factor = lax.rsqrt(variance + epsilon) * scale[:, None, None, :]
+    return centred * factor + shift[:, None, None, :]
 
 
 class GroupNorm(nn.Module):
@@ -48,7 +65,7 @@ class GroupNorm(nn.Module):
         channels = x.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,))
         shift = self.param("shift", nn.initializers.zeros_init(), (channels,))
-        return normalise_groups(x, group_count(channels)) * scale + shift
+        return group_norm(x, group_count(channels), scale[None], shift[None])
 
 
 class ClassGroupNorm(nn.Module):
@@ -75,5 +92,4 @@ class ClassGroupNorm(nn.Module):
         chosen = jax.nn.one_hot(labels, self.num_classes, dtype=x.dtype)
         scale = 1 + chosen @ (scale - 1)
         shift = chosen @ shift
-        normalised = normalise_groups(x, group_count(channels))
-        return normalised * scale[:, None, None, :] + shift[:, None, None, :]
+        return group_norm(x, group_count(channels), scale, shift)

@@ -83,9 +83,10 @@ def test_the_full_step_compiles_once_and_updates_everything(dcgan):
     state = init_state(spec, jax.random.key(0))
     structure = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
     batch = batch_of(spec, size=16)
+    before = compiled._cache_size()  # Shared with every other jit of the same function.
     for _ in range(3):
         state, metrics = step(state, batch, jax.random.key(1))
-    assert compiled._cache_size() == 1
+    assert compiled._cache_size() == before + 1
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == structure
     assert int(state.step) == 3
     assert set(metrics) == METRICS
@@ -147,13 +148,16 @@ def test_discriminator_steps_lower_its_loss_on_a_toy(loss):
 
 
 def test_generator_steps_raise_its_logits_on_a_toy():
-    still = dataclasses.replace(toy_spec(), d_tx=optax.set_to_zero())
+    still = dataclasses.replace(toy_spec(loss="wasserstein"), d_tx=optax.set_to_zero())
     state, step = init_state(still, jax.random.key(0)), jitted(still)
+    # A critic that likes bright images, whatever their class.
+    critic = {"Dense_0": {"kernel": jnp.array([[1.0], [0.0]]), "bias": jnp.zeros(1)}}
+    state = state.replace(d_params=critic | {"classes": jnp.zeros(3)})
     losses = []
     for _ in range(40):
         state, metrics = step(state, batch_of(still), jax.random.key(1))
         losses.append(float(metrics["g_loss"]))
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.5
 
 
 def test_n_critic_updates_the_discriminator_that_often():

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nn.conv import Conv, ConvTranspose, conv, conv_transpose
+from nn.conv import (
+    Conv,
+    ConvTranspose,
+    Geometry,
+    _input_gradient_by_dilation,
+    _input_gradient_by_product,
+    conv,
+    conv_transpose,
+)
 
 # (size, channels in, channels out, kernel, strides, padding); the first two are the layers of a
 # DCGAN, whose fast forms must not differ from the plain operation.
@@ -107,6 +115,19 @@ def test_conv_transpose_is_the_input_gradient_of_conv(case, dtype):
 
         got = jax.jit(lambda y, w: derivatives(ours, y, w))(y, w)
         assert_close(got, jax.jit(lambda y, w: derivatives(transposed, y, w))(y, w))
+
+
+@pytest.mark.parametrize("case", ["dcgan", "resnet_down", "one_sided", "stride_past_kernel"])
+def test_the_form_for_cpu_equals_the_one_for_accelerators(case):
+    size, inputs, outputs, kernel, strides, padding = CASES[case]
+    pads = {1: ((1, 1), (1, 1)), "SAME": ((1, 1), (1, 1)), "VALID": ((0, 0), (0, 0))}
+    geometry = Geometry(size, kernel, strides, pads.get(padding, padding))
+    y, w = arrays(5, (BATCH, *geometry.out_size, outputs), (*kernel, inputs, outputs))
+    with jax.enable_x64(True):
+        y, w = jnp.asarray(y), jnp.asarray(w)
+        assert_close(
+            _input_gradient_by_product(geometry, y, w), _input_gradient_by_dilation(geometry, y, w)
+        )
 
 
 def test_conv_transpose_matches_lax_conv_transpose():

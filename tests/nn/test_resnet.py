@@ -42,39 +42,49 @@ def test_the_stem_follows_the_size(size, stem, last):
     assert state["intermediates"]["__call__"][0].shape == (2, 3)
 
 
-@pytest.mark.parametrize(("depth", "features"), [(10, 64), (50, 256)])
-def test_features_and_logits(depth, features):
-    network = ResNet(3, depth=depth, width=8)
-    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 2))
-    variables = jax.jit(network.init)(jax.random.key(1), x)
-    pooled = jax.jit(lambda v: network.apply(v, x, method=ResNet.features))(variables)
-    assert pooled.shape == (2, features)
-    head = variables["params"]["head"]
-    logits = jax.jit(network.apply)(variables, x)
-    np.testing.assert_allclose(logits, pooled @ head["kernel"] + head["bias"], atol=1e-5)
-
-
-def test_an_image_is_scored_alike_in_any_company():
-    network = ResNet(2, depth=10, width=8)
+@pytest.fixture(scope="module")
+def network():
+    module = ResNet(2, depth=10, width=8)
     x = jax.random.normal(jax.random.key(0), (4, 16, 16, 1))
-    variables = jax.jit(network.init)(jax.random.key(1), x)
-    apply = jax.jit(network.apply)
-    other = x.at[1:].set(-3)
-    np.testing.assert_array_equal(apply(variables, x)[0], apply(variables, other)[0])
+    return module, jax.jit(module.init)(jax.random.key(1), x), x
 
 
-def test_it_fits_two_classes_of_stripes():
-    network = ResNet(2, depth=10, width=8)
+def test_logits_are_the_head_on_the_features_of_each_image_alone(network):
+    module, variables, x = network
+
+    @jax.jit
+    def apply(x):
+        return module.apply(variables, x), module.apply(variables, x, method=ResNet.features)
+
+    logits, features = apply(x)
+    assert features.shape == (4, 64)
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(logits, features @ head["kernel"] + head["bias"], atol=1e-5)
+    in_other_company, _ = apply(x.at[1:].set(-3))
+    np.testing.assert_array_equal(logits[0], in_other_company[0])
+
+
+@pytest.mark.parametrize(("depth", "length"), [(10, 64), (18, 64), (50, 256), (101, 256)])
+def test_length_of_the_features(depth, length):
+    module, x = ResNet(3, depth=depth, width=8), jnp.zeros((2, 16, 16, 2))
+    features, _ = jax.eval_shape(
+        lambda key: module.init_with_output(key, x, method=ResNet.features), jax.random.key(0)
+    )
+    assert features.shape == (2, length)
+
+
+def test_it_fits_two_classes_of_stripes(network):
+    module, variables, _ = network
     labels = jnp.arange(16) % 2
     ramp = jnp.sin(jnp.arange(16) * 1.5)
     across = jnp.broadcast_to(ramp, (16, 16))
     images = jnp.where(labels[:, None, None] == 0, across, across.T)[..., None]
     images = images + 0.3 * jax.random.normal(jax.random.key(0), images.shape)
-    params = jax.jit(network.init)(jax.random.key(1), images)
+    params = variables["params"]
     tx = optax.adam(3e-3)
 
     def loss(params):
-        logits = network.apply(params, images)
+        logits = module.apply({"params": params}, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     @jax.jit

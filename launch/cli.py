@@ -42,6 +42,9 @@ def start(run: Run) -> None:
         for name in ("config", "workdir"):
             if flags.FLAGS[name].value is None:
                 fail(f"--{name} is missing; for example --{name}={_EXAMPLES[name]}")
+        file = config_flags.get_config_filename(flags.FLAGS["config"])
+        if not pathlib.Path(file).is_file():
+            fail(f"--config={file} does not exist; give a file such as {_EXAMPLES['config']}")
         try:
             validate.check(CONFIG.value)
             made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
@@ -85,10 +88,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
         fail(f"--config has no such field: {_one_line(error)}; configs/default.py lists them all")
     except (TypeError, ValueError) as error:
         fail(f"a --config value has the wrong type: {_one_line(error)}")
-    except OSError as error:
-        fail(f"--config: {error.filename or _one_line(error)} cannot be read; give a .py file")
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    return text.rstrip(".")
+    """The message of an exception without the quotes and line ends that layers of it added."""
+    text = str(error.args[0] if error.args else error).replace("\\n", "; ").replace("\\", "")
+    return " ".join(text.replace("'", "").strip('"').split()).rstrip(".?")

@@ -16,7 +16,7 @@ _TRIES = 32
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """The four sets of a run; no image and no group of val or test is in another set.
+    """The four sets of a run; no id and no known group of val or test is in another set.
 
     Attributes:
         train: labelled training images.

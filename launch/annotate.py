@@ -19,6 +19,8 @@ from vrn.features import Described
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/annotation/labels.parquet`: by method, members and expert."""
     settings = {"annotate": config.annotate.to_dict(), "seed": config.seed}
+    if config.annotate.given:
+        settings["given"] = _digest(config.annotate.given)
     needs = ("data", "features", "pools/first")
     begun = stage.begin(workdir, "annotation", settings, needs=needs, overwrite=overwrite)
     if begun is None:
@@ -67,6 +69,12 @@ def verdicts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> np.nda
     final = labels.AUTO + config.annotate.method
     automatic = np.array([rater.startswith(labels.AUTO) for rater in table.rater])
     return labels.resolve(table.where(~automatic | (table.rater == final)), pool.ids)
+
+
+def _digest(path: str) -> str:
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--config.annotate.given={path} does not exist; mend the path")
+    return tables.file_sha256(path)
 
 
 def _expert(path: str, ids: np.ndarray) -> labels.Labels:

@@ -8,7 +8,7 @@ import grain.checkpoint
 import jax
 import orbax.checkpoint as ocp
 
-from data.errors import UserError
+from data.errors import UserError, reason
 
 logging.getLogger("orbax").setLevel(logging.ERROR)
 # Orbax speaks through absl at every save; a progress bar does not survive that.
@@ -62,9 +62,8 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
         except (ValueError, OSError, KeyError) as error:
-            first = str(error).strip().splitlines()[0]
             raise UserError(
-                f"checkpoint {self.folder / str(step)} cannot be read ({first}); "
+                f"checkpoint {self.folder / str(step)} cannot be read ({reason(error)}); "
                 "delete that folder to go on from the one before"
             ) from error
         return step, restored["state"]

@@ -53,7 +53,9 @@ def start(run: Run) -> None:
         except OSError as error:
             if error.errno not in _DISK:
                 raise
-            fail(f"{error.filename or WORKDIR.value}: {error.strerror}; free some space or mend it")
+            fail(
+                f"{error.filename or WORKDIR.value}: {error.strerror}; free some space or give another --workdir"
+            )
         print(made)
 
     for name in ("config", "workdir", "overwrite"):  # --help shows the program's own and these
@@ -75,7 +77,7 @@ def fail(message: str) -> NoReturn:
 
 
 _EXAMPLES = {"config": "configs/digits.py", "workdir": "runs/digits"}
-_DISK = (13, 28, 30, 122)  # EACCES, ENOSPC, EROFS, EDQUOT
+_DISK = (13, 17, 20, 28, 30, 122)  # EACCES, EEXIST, ENOTDIR, ENOSPC, EROFS, EDQUOT
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -27,7 +27,9 @@ ROUNDS = flags.DEFINE_integer(
     "as it is, or 1. The pipeline raises it when there are too few negatives.", lower_bound=1,
 )  # fmt: skip
 SAMPLE_IDS = flags.DEFINE_list("sample_ids", [], "Make these images again instead of a pool.")
-OUT = flags.DEFINE_string("out", "regenerated", "Folder for --sample_ids: one PNG each.")
+OUT = flags.DEFINE_string(
+    "out", "", "Folder for --sample_ids: one PNG each; by default WORKDIR/regenerated."
+)
 
 # Seeds of the pools never meet: the VRN is not asked about an image it was trained on.
 FIRST_SEED = {"first": 0, "second": 2**31}
@@ -36,7 +38,7 @@ FIRST_SEED = {"first": 0, "second": 2**31}
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """The program: a pool, or the images named by --sample_ids."""
     if SAMPLE_IDS.value:
-        out = pathlib.Path(OUT.value)
+        out = pathlib.Path(OUT.value) if OUT.value else workdir / "regenerated"
         out.mkdir(parents=True, exist_ok=True)
         for name, image in zip(
             SAMPLE_IDS.value, regenerate(config, workdir, SAMPLE_IDS.value), strict=True
@@ -47,9 +49,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
 
 
 def rounds_made(workdir: pathlib.Path) -> int:
-    """Size of the first pool on disk, in rounds; 1 where there is none."""
-    found = stage.read(workdir, "pools/first")
-    return found["config"]["rounds"] if found else 1
+    """Size of the first pool on disk, in rounds; 1 where there is none of the GAN at hand."""
+    found, gan = stage.read(workdir, "pools/first"), stage.read(workdir, "gan")
+    if found is None or gan is None or found["inputs"]["gan"] != gan["digest"]:
+        return 1
+    return found["config"]["rounds"]
 
 
 def make_pool(
@@ -117,7 +121,10 @@ def regenerate(
       UserError: an id is malformed, or of another generator than the one in `workdir`.
     """
     digest = stage.require(workdir, "gan")["facts"]["checkpoint_digest"]
-    parsed = [pools.parse_sample_id(name) for name in sample_ids]
+    try:
+        parsed = [pools.parse_sample_id(name) for name in sample_ids]
+    except ValueError as error:
+        raise UserError(f"--sample_ids: {error}; take ids from a manifest.parquet") from error
     for name, (prefix, _, _) in zip(sample_ids, parsed, strict=True):
         if not digest.startswith(prefix):
             raise UserError(

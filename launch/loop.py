@@ -78,6 +78,8 @@ def train(
                     late = None
                 saved.save(number, state, loader)
             bar.update()
+        if late is not None:
+            _log(writer, *late, name)
     finally:
         bar.close()
         writer.close()
@@ -92,7 +94,7 @@ def _log(writer: MetricWriter, step: int, metrics: Mapping[str, Any], name: str)
     if bad:
         raise UserError(
             f"{name}: {bad[0]} is {values[bad[0]]} at step {step}; lower the learning rate "
-            "(the same command goes on from the checkpoint before)"
+            "and pass --overwrite to begin this stage again"
         )
     writer.write(step, values)
     return {k: f"{v:.3g}" for k, v in list(values.items())[:3]}

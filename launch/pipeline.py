@@ -15,6 +15,7 @@ from launch import (
     generate,
     prepare,
     report,
+    stage,
     train_features,
     train_gan,
     train_target,
@@ -48,20 +49,22 @@ def annotated_pool(
       UserError: `extract.max_rounds` pools did not give enough.
     """
     limit = config.extract.max_rounds
-    for rounds in range(generate.rounds_made(workdir), limit + 1):
-        # A pool that has grown makes the annotation of the smaller one stale by our own doing.
-        again = overwrite or rounds > 1
+    for rounds in range(min(generate.rounds_made(workdir), limit), limit + 1):
+        if rounds > generate.rounds_made(workdir):
+            # What was said of the smaller pool is stale by our own doing, not by the user's.
+            stage.discard(workdir / "annotation")
+            stage.discard(workdir / "extraction")
         generate.make_pool(config, workdir, "first", overwrite=overwrite, rounds=rounds)
-        annotate.run(config, workdir, again)
+        annotate.run(config, workdir, overwrite)
         try:
-            extract.run(config, workdir, again)
+            extract.run(config, workdir, overwrite)
             return
         except NotEnoughNegatives as error:
             shortage = error
         cli.say(f"extraction: {shortage} (round {rounds} of {limit})")
     raise UserError(
         f"{shortage} This was round {limit} of --config.extract.max_rounds={limit}: raise it, or "
-        "raise annotate.threshold, or lower extract.min_negatives"
+        "raise annotate.threshold, or lower extract.min_negatives, and pass --overwrite"
     )
 
 

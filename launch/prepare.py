@@ -31,7 +31,10 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         if known is None or known["status"] != "complete":
             raise
         settings["fingerprint"] = known["config"]["fingerprint"]
-    begun = stage.begin(workdir, "data", settings, overwrite=overwrite)
+        cli.say(f"data: {data.source} is not there; using what {workdir / 'data'} has of it")
+    # Records are written whole or not at all: an unfinished folder holds nothing to protect.
+    unfinished = known is not None and known["status"] != "complete"
+    begun = stage.begin(workdir, "data", settings, overwrite=overwrite or unfinished)
     if begun is None:
         return workdir / "data"
     source = sources.open_source(

@@ -118,11 +118,12 @@ def begin(
                 f"{folder} was made with {_difference(found, settings, inputs)}; "
                 "choose another --workdir, or pass --overwrite to make it again"
             )
-        shutil.rmtree(folder)
+        discard(folder)
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "stage": name,
         "status": "running",
+        "resumed": found is not None and found["digest"] == digest,  # then `seconds` is of the rest
         "digest": digest,
         "config": settings,
         "inputs": inputs,
@@ -133,6 +134,15 @@ def begin(
     }
     write_json(folder / "stage.json", record)
     return Stage(folder, record, time.monotonic())
+
+
+def discard(folder: pathlib.Path) -> None:
+    """Deletes the folder of a stage; killed half-way, nothing of it is left under its name."""
+    if folder.exists():
+        aside = folder.with_name(f".{folder.name}.discarded")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        shutil.rmtree(aside)
 
 
 def _digest(value: Any) -> str:

@@ -36,7 +36,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         tensorboard=config.tensorboard,
     )
     space = FeatureSpace(trainer.spec, params)
-    # The report measures copying and fidelity against these; nothing learns from val or test.
+    # The report measures copying and fidelity against these; no weight learns from val or test.
     names = [name for name in prepare.SPLITS if config.data.unlabelled or name != "unlabelled"]
     splits = {name: prepare.open_split(workdir, name) for name in names}
     tables.write_npz(

@@ -126,7 +126,7 @@ def _train_and_test(
     setting: target.Setting,
     seed: int,
 ) -> None:
-    """One target model: the same weights and real batches for a seed, whatever the arm."""
+    """One target model: for a seed every arm starts from the same weights."""
     if (folder / "result.json").exists():
         return
     params = bench.trainer.train(

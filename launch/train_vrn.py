@@ -13,7 +13,6 @@ import ml_collections
 import numpy as np
 
 from data import loader, pools, tables
-from data.errors import UserError
 from data.records import Records
 from launch import cli, extract, models, prepare, rng, stage
 from vrn import calibrate, classifier
@@ -98,10 +97,6 @@ def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loa
     negatives = loader.Part(pool.subset(rows.negatives), half, label=NON_REAL_LIKE)
     if config.vrn.positives == "real":
         return [loader.Part(real, half, label=REAL_LIKE), negatives]
-    if config.vrn.positives != "real+accepted":
-        raise UserError(
-            f"--config.vrn.positives={config.vrn.positives} is unknown; give real or real+accepted"
-        )
     quarter = half // 2
     return [
         loader.Part(real, half - quarter, label=REAL_LIKE),

@@ -16,6 +16,7 @@ from vrn import annotators, calibrate, estimators, target
 from vrn.filters import FILTERS
 
 # Field -> what it may be; for a field that holds several names, what each may be.
+STEMS = ("small", "imagenet", "auto")
 CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": SIZES,
     "data.augment": TRANSFORMS,
@@ -23,6 +24,9 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "gan.penalty": PENALTIES,
     "gan.diffaugment": POLICIES,
     "features.depth": DEPTHS,
+    "features.stem": STEMS,
+    "vrn.stem": STEMS,
+    "target.stem": STEMS,
     "vrn.depth": DEPTHS,
     "vrn.positives": ("real", "real+accepted"),
     "vrn.calibration": calibrate.METHODS,
@@ -34,9 +38,19 @@ POSITIVE = (
     "gan.batch", "gan.steps", "gan.n_critic", "gan.log_every", "gan.sample_every",
     "gan.checkpoint_every", "generate.first_per_class", "generate.second_per_class",
     "generate.batch", "generate.shards", "features.batch", "features.steps", "vrn.batch",
-    "vrn.steps", "target.batch", "target.steps", "target.seeds", "report.resamples",
+    "vrn.steps", "features.log_every", "features.checkpoint_every", "vrn.log_every",
+    "vrn.checkpoint_every", "target.log_every", "target.checkpoint_every", "extract.max_rounds",
+    "annotate.neighbours", "gan.width", "features.width", "vrn.width", "target.width",
+    "target.batch", "target.steps", "target.seeds", "report.resamples",
 )  # fmt: skip
-SHARES = ("data.val_fraction", "data.test_fraction", "filter.keep", "extract.held_out", "gan.ema")
+SHARES = (
+    "data.val_fraction",
+    "data.test_fraction",
+    "filter.keep",
+    "extract.held_out",
+    "gan.ema",
+    "annotate.threshold",
+)
 
 
 def check(config: ml_collections.ConfigDict) -> None:

@@ -81,8 +81,8 @@ def keep_per_class(scores: np.ndarray, labels: np.ndarray, count: int) -> np.nda
         rows = np.flatnonzero(labels == label)
         if len(rows) < count:
             raise UserError(
-                f"filter.keep_per_class is {count} but the second pool holds {len(rows)} images of "
-                f"class {label}; generate more or keep fewer."
+                f"filter.keep asks for {count} images of class {label} but the second pool holds "
+                f"{len(rows)}; generate more or keep fewer."
             )
         kept[rows[np.argsort(-scores[rows], kind="stable")[:count]]] = True
     return kept

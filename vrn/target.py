@@ -2,8 +2,8 @@
 
 All arms train the same network for the same number of optimiser steps on batches of the same size
 and class balance. They differ in what fills the extra part of each batch, nothing else; share of
-that part and strength of augmentation are chosen on validation for every arm alike, as otherwise
-the comparison would be about tuning.
+that part and strength of augmentation are chosen on validation from one grid, as otherwise the
+comparison would be about tuning.
 """
 
 from __future__ import annotations

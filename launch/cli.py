@@ -53,9 +53,8 @@ def start(run: Run) -> None:
         except OSError as error:
             if error.errno not in _DISK:
                 raise
-            fail(
-                f"{error.filename or WORKDIR.value}: {error.strerror}; free some space or give another --workdir"
-            )
+            where = error.filename or WORKDIR.value
+            fail(f"{where}: {error.strerror}; free some space or give another --workdir")
         print(made)
 
     for name in ("config", "workdir", "overwrite"):  # --help shows the program's own and these

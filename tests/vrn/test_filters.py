@@ -49,7 +49,7 @@ def test_random_follows_the_seed(inputs):
 def test_errors_name_the_mend(inputs):
     with pytest.raises(UserError, match="Unknown filter 'oracle'"):
         filters.score("oracle", inputs)
-    with pytest.raises(UserError, match="asks for 101 images of class 0.*holds 100"):
+    with pytest.raises(UserError, match=r"asks for 101 images of class 0.*holds 100"):
         filters.keep_per_class(inputs.vrn_score, inputs.pool.labels, 101)
     inputs.vrn_score[3] = np.nan
     with pytest.raises(UserError, match="1 scores that are not finite"):

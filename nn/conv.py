@@ -24,6 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nn import conv_cpu
+
 Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
 
 
@@ -54,31 +56,78 @@ class Geometry:
         """How many cells the kernel covers, down and across."""
         return tuple(-(-k // s) for k, s in zip(self.kernel, self.strides, strict=True))
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many cells all kernels together cover, down and across."""
+        return tuple(n + t - 1 for n, t in zip(self.out_size, self.taps, strict=True))
+
+    @property
+    def reverse_pads(self) -> tuple[tuple[int, int], ...]:
+        """Padding, possibly negative, of the dilated y when a flipped kernel leads back to x."""
+        axes = zip(*dataclasses.astuple(self), self.out_size, strict=True)
+        return tuple((k - 1 - low, n + low - 1 - (out - 1) * s) for n, k, s, (low, _), out in axes)
+
+    @property
+    def reverse(self) -> "Geometry":
+        """With strides of one: the convolution of y with the flipped kernel that gives x."""
+        return Geometry(self.out_size, self.kernel, self.strides, self.reverse_pads)
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _forward(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     """F: x [B, H, W, I], w [KH, KW, I, O] -> y [B, OH, OW, O]."""
-    return lax.conv_general_dilated(
-        x, w, geometry.strides, geometry.pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    plain = functools.partial(_forward_plain, geometry)
+    if not conv_cpu.suits_forward(geometry, *w.shape[2:]):
+        return plain(x, w)
+    return lax.platform_dependent(
+        x, w, cpu=functools.partial(conv_cpu.forward, geometry), default=plain
     )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _input_gradient(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
     """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I]."""
-    plain = functools.partial(_input_gradient_by_dilation, geometry)
     if geometry.strides == (1, 1):
-        return plain(y, w)
-    by_product = functools.partial(_input_gradient_by_product, geometry)
-    return lax.platform_dependent(y, w, cpu=by_product, default=plain)
+        return _forward(geometry.reverse, y, jnp.flip(w, (0, 1)).swapaxes(2, 3))
+    return lax.platform_dependent(
+        y,
+        w,
+        cpu=functools.partial(conv_cpu.input_gradient, geometry),
+        default=functools.partial(_input_gradient_plain, geometry),
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
-    """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O].
+    """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
+    plain = functools.partial(_filter_gradient_plain, geometry)
+    if not conv_cpu.suits_filter_gradient(x.shape[3], y.shape[3]):
+        return plain(x, y)
+    return lax.platform_dependent(
+        x, y, cpu=functools.partial(conv_cpu.filter_gradient, geometry), default=plain
+    )
 
-    The convolution of x with the dilated y as its kernel, channels and batch changing places.
-    """
+
+def _forward_plain(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, w, geometry.strides, geometry.pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _input_gradient_plain(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
+    """The convolution of the dilated y with the flipped kernel."""
+    return lax.conv_general_dilated(
+        y,
+        jnp.flip(w, (0, 1)),
+        (1, 1),
+        geometry.reverse_pads,
+        lhs_dilation=geometry.strides,
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+    )
+
+
+def _filter_gradient_plain(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The convolution of x with the dilated y as kernel, channels and batch changing places."""
     axes = zip(*dataclasses.astuple(geometry), geometry.out_size, strict=True)
     pads = [(low, k + (out - 1) * s - n - low) for n, k, s, (low, _), out in axes]
     return lax.conv_general_dilated(
@@ -89,47 +138,6 @@ def _filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Arra
         rhs_dilation=geometry.strides,
         dimension_numbers=("CHWN", "IHWO", "HWNC"),
     )
-
-
-def _input_gradient_by_dilation(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
-    """T as the convolution of the dilated y with the flipped kernel."""
-    axes = zip(*dataclasses.astuple(geometry), geometry.out_size, strict=True)
-    pads = [(k - 1 - low, n + low - 1 - (out - 1) * s) for n, k, s, (low, _), out in axes]
-    return lax.conv_general_dilated(
-        y,
-        jnp.flip(w, (0, 1)),
-        (1, 1),
-        pads,
-        lhs_dilation=geometry.strides,
-        dimension_numbers=("NHWC", "HWOI", "NHWC"),
-    )
-
-
-def _input_gradient_by_product(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
-    """T as one matrix product and a sum of shifted copies, up to six times faster on CPU.
-
-    Every y spreads a patch of KH x KW pixels. Cut into cells of one stride, a patch covers few of
-    them (2 x 2 for a 4x4 kernel with stride 2), so that whole cells are added up.
-    """
-    (sh, sw), (kh, kw), (th, tw) = geometry.strides, geometry.kernel, geometry.taps
-    batch, oh, ow, outputs = y.shape
-    inputs = w.shape[2]
-    w = jnp.pad(w, ((0, th * sh - kh), (0, tw * sw - kw), (0, 0), (0, 0)))
-    w = w.reshape(th, sh, tw, sw, inputs, outputs).transpose(5, 0, 2, 1, 3, 4)
-    patches = y.reshape(-1, outputs) @ w.reshape(outputs, -1)
-    patches = patches.reshape(batch, oh, ow, th, tw, sh * sw * inputs)
-    cells = sum(
-        jnp.pad(patches[:, :, :, i, j], ((0, 0), (i, th - 1 - i), (j, tw - 1 - j), (0, 0)))
-        for i in range(th)
-        for j in range(tw)
-    )
-    gh, gw = cells.shape[1:3]
-    x = cells.reshape(batch, gh, gw, sh, sw, inputs).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(batch, gh * sh, gw * sw, inputs)
-    # Cuts the padding off; adds the rows and columns that no kernel reaches.
-    axes = zip(geometry.size, geometry.pads, x.shape[1:3], strict=True)
-    frame = [(-low, n + low - length, 0) for n, (low, _), length in axes]
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *frame, (0, 0, 0)])
 
 
 _forward.defvjp(
@@ -193,8 +201,12 @@ def conv(
     size, kernel = x.shape[1:3], w.shape[:2]
     if x.shape[3] != w.shape[2]:
         raise ValueError(f"a kernel {w.shape} takes {w.shape[2]} channels, the images {x.shape[3]}")
-    geometry = Geometry(size, kernel, strides, _pads(padding, size, kernel, strides))
-    return _forward(geometry, x, w)
+    pads = _pads(padding, size, kernel, strides)
+    if kernel == (1, 1) and pads == ((0, 0), (0, 0)):
+        # What the strides jump over is never read; without it this is a product of matrices.
+        x = x[:, :: strides[0], :: strides[1]]
+        return _forward(Geometry(x.shape[1:3], kernel, (1, 1), pads), x, w)
+    return _forward(Geometry(size, kernel, strides, pads), x, w)
 
 
 def conv_transpose(

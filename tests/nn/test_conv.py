@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from nn.conv import (
-    Conv,
-    ConvTranspose,
-    Geometry,
-    _input_gradient_by_dilation,
-    _input_gradient_by_product,
-    conv,
-    conv_transpose,
-)
+from nn import conv as conv_lib
+from nn import conv_cpu
+from nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
 
 # (size, channels in, channels out, kernel, strides, padding); the first two are the layers of a
 # DCGAN, whose fast forms must not differ from the plain operation.
@@ -35,6 +29,9 @@ CASES = {
     "asymmetric": ((8, 8), 2, 3, (3, 4), (2, 1), ((0, 2), (3, 1))),
     "one_sided": ((8, 8), 2, 3, (4, 4), (2, 2), ((2, 0), (0, 2))),
     "odd_with_even_kernel": ((9, 9), 2, 3, (4, 4), (2, 2), "SAME"),
+    "rich": ((6, 6), 32, 33, (3, 3), (1, 1), 1),
+    "rich_down": ((6, 6), 8, 32, (3, 3), (2, 2), 1),
+    "rich_pointwise": ((5, 5), 32, 8, (1, 1), (1, 1), 0),
     "stride_past_kernel": ((9, 9), 2, 3, (2, 2), (3, 3), "VALID"),
 }
 RUNS = [(case, jnp.float64) for case in CASES]
@@ -117,17 +114,29 @@ def test_conv_transpose_is_the_input_gradient_of_conv(case, dtype):
         assert_close(got, jax.jit(lambda y, w: derivatives(transposed, y, w))(y, w))
 
 
-@pytest.mark.parametrize("case", ["dcgan", "resnet_down", "one_sided", "stride_past_kernel"])
-def test_the_form_for_cpu_equals_the_one_for_accelerators(case):
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "pieces"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_forms_for_cpu_equal_those_for_accelerators(case, whole, monkeypatch):
+    if not whole:  # one image at a time, as large images are taken
+        monkeypatch.setattr(conv_cpu, "_PIECE_BYTES", 1)
     size, inputs, outputs, kernel, strides, padding = CASES[case]
-    pads = {1: ((1, 1), (1, 1)), "SAME": ((1, 1), (1, 1)), "VALID": ((0, 0), (0, 0))}
-    geometry = Geometry(size, kernel, strides, pads.get(padding, padding))
-    y, w = arrays(5, (BATCH, *geometry.out_size, outputs), (*kernel, inputs, outputs))
+    geometry = Geometry(size, kernel, strides, conv_lib._pads(padding, size, kernel, strides))
+    shapes = (
+        (BATCH, *size, inputs),
+        (*kernel, inputs, outputs),
+        (BATCH, *geometry.out_size, outputs),
+    )
     with jax.enable_x64(True):
-        y, w = jnp.asarray(y), jnp.asarray(w)
-        assert_close(
-            _input_gradient_by_product(geometry, y, w), _input_gradient_by_dilation(geometry, y, w)
-        )
+        x, w, y = (jnp.asarray(a) for a in arrays(5, *shapes))
+        for ours, plain_form, operands in (
+            (conv_cpu.forward, conv_lib._forward_plain, (x, w)),
+            (conv_cpu.input_gradient, conv_lib._input_gradient_plain, (y, w)),
+            (conv_cpu.filter_gradient, conv_lib._filter_gradient_plain, (x, y)),
+        ):
+            assert_close(
+                jax.jit(ours, static_argnums=0)(geometry, *operands),
+                plain_form(geometry, *operands),
+            )
 
 
 def test_conv_transpose_matches_lax_conv_transpose():

@@ -101,7 +101,7 @@ def _input_gradient(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array
 def _filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     plain = functools.partial(_filter_gradient_plain, geometry)
-    if not conv_cpu.suits_filter_gradient(x.shape[3], y.shape[3]):
+    if not conv_cpu.suits_filter_gradient(geometry, x.shape[3], y.shape[3]):
         return plain(x, y)
     return lax.platform_dependent(
         x, y, cpu=functools.partial(conv_cpu.filter_gradient, geometry), default=plain

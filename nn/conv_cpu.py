@@ -33,9 +33,10 @@ def suits_forward(geometry: "Geometry", inputs: int, outputs: int) -> bool:
     return geometry.strides == (1, 1) and min(inputs, outputs) >= 32 and max(inputs, outputs) <= 64
 
 
-def suits_filter_gradient(inputs: int, outputs: int) -> bool:
+def suits_filter_gradient(geometry: "Geometry", inputs: int, outputs: int) -> bool:
     """Whether `filter_gradient` is faster than XLA's convolution, by measurement."""
-    return inputs >= 8 and max(inputs, outputs) >= 32
+    small = geometry.strides != (1, 1) and min(geometry.out_size) < 8
+    return inputs >= 8 and max(inputs, outputs) >= 32 and not small
 
 
 def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
@@ -92,7 +93,8 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
 
     sums = _add(piece, (x, y), x.dtype.itemsize * gh * ow * (across + down))
     sums = (sums.T if columns_first else sums).reshape(tw, -1, th, y.shape[3])
-    return _join_kernel(geometry, sums.transpose(2, 0, 1, 3))
+    # The barrier has the transposition done once, not again in every use by the optimiser.
+    return lax.optimization_barrier(_join_kernel(geometry, sums.transpose(2, 0, 1, 3)))
 
 
 def _pieces(arrays: tuple[jax.Array, ...], image_bytes: int) -> tuple[jax.Array, ...]:

@@ -16,19 +16,19 @@ from nn.spectral import normalised
 
 # Channels in multiples of the width. Generator: at 4 px, then after each up-block. Discriminator:
 # after each block that halves the image, and after each that does not.
-_UP = {
+UP = {
     16: (4, 4, 4),
     32: (4, 4, 4, 4),
     64: (16, 8, 4, 2, 1),
     128: (16, 16, 8, 4, 2, 1),
 }
-_DOWN = {
+DOWN = {
     16: ((2, 2), (2,)),
     32: ((2, 2), (2, 2)),
     64: ((1, 2, 4, 8, 16), ()),
     128: ((1, 2, 4, 8, 16), (16,)),
 }
-SIZES = tuple(_UP)
+SIZES = tuple(UP)
 _SMALLEST = 4
 _glorot = nn.initializers.glorot_uniform()
 # The published gain of the convolutions that a ReLU precedes.
@@ -122,7 +122,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, labels: jax.Array) -> jax.Array:
         """Latents [B, z_dim] and labels [B] to images [B, size, size, channels] in [-1, 1]."""
-        first, *ups = _channels(_UP, self.size)
+        first, *ups = _channels(UP, self.size)
         first *= self.width
         x = nn.Dense(_SMALLEST**2 * first, kernel_init=_glorot, name="from_latent")(z)
         x = x.reshape(-1, _SMALLEST, _SMALLEST, first)
@@ -160,7 +160,7 @@ class Discriminator(nn.Module):
         expected = (self.size, self.size, self.channels)
         if x.shape[1:] != expected:
             raise ValueError(f"the discriminator takes images {expected}, not {x.shape[1:]}")
-        halving, plain = _channels(_DOWN, self.size)
+        halving, plain = _channels(DOWN, self.size)
         for index, multiple in enumerate(halving + plain):
             block = DownBlock(
                 multiple * self.width,

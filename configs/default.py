@@ -28,8 +28,11 @@ def get_config() -> ml_collections.ConfigDict:
     data.prefetch = 4  # batches prepared ahead of the step
 
     config.gan = gan = ml_collections.ConfigDict()
+    gan.model = "dcgan"  # dcgan, or resnet (projection ResNet-GAN, several times as costly)
+    gan.spectral = False  # spectral normalisation of the resnet discriminator
     gan.z_dim = 64  # length of the latent vector
-    gan.width = 16  # channels at the full resolution; doubled at each halving, at most 8x
+    gan.width = 16  # dcgan: channels at the full resolution; doubled at each halving, at most 8x;
+    # resnet: channels are multiples of it, 64 is the published network
     gan.loss = "non_saturating"  # non_saturating, hinge or wasserstein
     gan.penalty = "r1"  # none, r1 (on reals) or gp (WGAN-GP, on interpolates)
     gan.penalty_weight = 0.1  # gamma of r1 (gamma/2 |grad|^2) or lambda of gp

@@ -23,7 +23,7 @@ class GanState:
     Attributes:
         step: [] int32, generator updates done.
         g_params: parameters of the generator.
-        d_params: parameters of the discriminator.
+        d_params: parameters of the discriminator, with its vectors of `nn.spectral` if it has any.
         ema_params: moving average of `g_params`; sample from these.
         g_opt: optimiser state of the generator.
         d_opt: optimiser state of the discriminator.

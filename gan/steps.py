@@ -11,6 +11,7 @@ from gan import penalties
 from gan.augment import diff_augment
 from gan.losses import LOSSES
 from gan.state import GanSpec, GanState, Params
+from nn import spectral
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -88,7 +89,7 @@ def train_step(
             spec=spec,
         )
         change, d_opt = spec.d_tx.update(d_grad, d_opt, d_params)
-        d_params = optax.apply_updates(d_params, change)
+        d_params = spectral.advance(optax.apply_updates(d_params, change))
         updates.append(metrics | {"d_grad_norm": optax.tree.norm(d_grad)})
 
     g_grad, g_loss = jax.grad(_generator_loss, has_aux=True)(

@@ -13,7 +13,7 @@ import optax
 
 from data import loader
 from gan import state as gan_state
-from gan.models import dcgan
+from gan.models import MODELS
 from launch import loop, prepare, rng
 from launch import mesh as mesh_lib
 from launch.checkpoint import Checkpoints
@@ -27,9 +27,11 @@ def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_st
     size, _, channels = real.image_shape
     gan, classes = config.gan, len(real.class_names)
     shape = {"size": size, "channels": channels, "width": gan.width, "num_classes": classes}
+    family = MODELS[gan.model]
+    options = {"spectral": True} if gan.spectral else {}
     return gan_state.GanSpec(
-        generator=dcgan.Generator(**shape, z_dim=gan.z_dim),
-        discriminator=dcgan.Discriminator(**shape),
+        generator=family.Generator(**shape, z_dim=gan.z_dim),
+        discriminator=family.Discriminator(**shape, **options),
         loss=gan.loss,
         penalty=gan.penalty,
         penalty_weight=gan.penalty_weight,

@@ -9,6 +9,7 @@ from data.augment import TRANSFORMS
 from data.errors import UserError
 from gan.augment import POLICIES
 from gan.losses import LOSSES
+from gan.models import MODELS
 from gan.models.dcgan import SIZES
 from gan.penalties import PENALTIES
 from nn.resnet import DEPTHS
@@ -20,6 +21,7 @@ STEMS = ("small", "imagenet", "auto")
 CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": SIZES,
     "data.augment": TRANSFORMS,
+    "gan.model": MODELS,
     "gan.loss": LOSSES,
     "gan.penalty": PENALTIES,
     "gan.diffaugment": POLICIES,
@@ -69,6 +71,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in SHARES:
         if not 0 < _get(config, name) < 1:
             raise UserError(f"--config.{name}={_get(config, name)}: give a share between 0 and 1")
+    if config.gan.spectral and config.gan.model != "resnet":
+        raise UserError(
+            f"--config.gan.spectral: the {config.gan.model} discriminator has no spectral "
+            "normalisation; add --config.gan.model=resnet or leave it out"
+        )
     if "vrn" not in config.filter.names:
         raise UserError("--config.filter.names lacks 'vrn', which the report judges; add it")
     for arm in config.target.arms:

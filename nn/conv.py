@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from nn import conv_cpu
+from nn.spectral import normalised
 
 Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
 
@@ -37,7 +38,7 @@ class Geometry:
         size: (H, W) of x.
         kernel: (KH, KW) of w.
         strides: window strides.
-        pads: ((low, high), (low, high)) zero padding of x; entries are not negative.
+        pads: ((low, high), (low, high)) padding of x with zeros; a negative entry cuts.
     """
 
     size: tuple[int, int]
@@ -244,7 +245,10 @@ def conv_transpose(
 
 
 class Conv(nn.Module):
-    """Square-kernel convolution layer on [B, H, W, C] with an optional bias."""
+    """Square-kernel convolution layer on [B, H, W, C] with an optional bias.
+
+    `spectral` divides the kernel by its largest singular value, see `nn.spectral`.
+    """
 
     features: int
     kernel: int = 3
@@ -252,12 +256,14 @@ class Conv(nn.Module):
     padding: Padding = "SAME"
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    spectral: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images [B, H, W, C] to [B, OH, OW, features]."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         w = self.param("kernel", self.kernel_init, shape)
+        w = normalised(self, w) if self.spectral else w
         y = conv(x, w, strides=(self.stride, self.stride), padding=self.padding)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,))

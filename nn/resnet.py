@@ -10,14 +10,14 @@ from nn.norm import GroupNorm
 
 # Depth to (blocks per stage, whether the blocks are bottlenecks), table 1 of He et al. 2016; depth
 # 10 is one basic block per stage.
-_STAGES = {
+STAGES = {
     10: ((1, 1, 1, 1), False),
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
     50: ((3, 4, 6, 3), True),
     101: ((3, 4, 23, 3), True),
 }
-DEPTHS = tuple(_STAGES)
+DEPTHS = tuple(STAGES)
 _SMALL_SIZE = 64
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -78,11 +78,11 @@ class ResNet(nn.Module):
 
     def setup(self):
         """Names the layers; flax calls it before either method."""
-        if self.depth not in _STAGES:
+        if self.depth not in STAGES:
             raise ValueError(f"ResNet depth {self.depth} is unknown: give one of {DEPTHS}")
         if self.stem not in ("small", "imagenet", "auto"):
             raise ValueError(f"ResNet stem {self.stem!r} is unknown: 'small', 'imagenet' or 'auto'")
-        counts, bottleneck = _STAGES[self.depth]
+        counts, bottleneck = STAGES[self.depth]
         self.small_stem = _conv(self.width, 3, 1)
         self.imagenet_stem = _conv(self.width, 7, 2)
         self.stem_norm = GroupNorm()

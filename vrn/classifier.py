@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax
 import flax.linen as nn
@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from data.records import Records
+if TYPE_CHECKING:  # The networks train where the file formats' packages are absent.
+    from data.records import Records
 
 Array = jax.Array
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gan.models.projection import class_term
 from nn.conv import Conv, ConvTranspose
 from nn.norm import ClassGroupNorm
 
@@ -89,6 +90,4 @@ class Discriminator(nn.Module):
         features = x.reshape(x.shape[0], -1)
         unconditional = nn.Dense(1, kernel_init=_init, name="realness")(features)[:, 0]
         embedding = self.param("class_embedding", _init, (self.num_classes, features.shape[-1]))
-        # Unknown labels make a zero row, which switches the term and its gradient off.
-        chosen = jax.nn.one_hot(labels, self.num_classes, dtype=x.dtype) @ embedding
-        return unconditional + (chosen * features).sum(-1)
+        return unconditional + class_term(features, embedding, labels)

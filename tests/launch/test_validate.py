@@ -17,6 +17,8 @@ def test_shipped_configurations_pass(module):
         ("data.size", 48, "choose from 16, 32, 64, 128"),
         ("data.augment", ("shift", "sharpen"), "no 'sharpen'"),
         ("gan.loss", "hinged", "choose from non_saturating, hinge, wasserstein"),
+        ("gan.model", "biggan", "choose from dcgan, resnet"),
+        ("gan.spectral", True, "the dcgan discriminator has no spectral normalisation"),
         ("gan.steps", 0, "gan.steps=0"),
         ("vrn.depth", 19, "vrn.depth=19"),
         ("filter.keep", 1.5, "filter.keep=1.5"),

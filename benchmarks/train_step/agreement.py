@@ -1,0 +1,109 @@
+"""Whether both sides compute the same thing, before anything is timed.
+
+- In float32, as timed: from the same weights and random numbers, the first step's losses and the
+  gradients behind them agree to 1e-4. Gradients are read from Adam's first moments after the step.
+- In float64, with 8 images per update: the losses of ten steps agree to 1e-3. In float32 not all
+  can be asked to: Adam divides each gradient by its own size, so where that is nearly zero (behind
+  residual blocks that start as the identity) rounding decides the sign of a whole step, and two
+  correct programs part within a few steps.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import torch
+
+from benchmarks.train_step import ours, rows, torch_steps
+
+LIMITS = {"first_loss": 1e-4, "gradient": 1e-4, "ten_losses": 1e-3}
+STEPS = 10
+_BATCH = 8
+# A loss nearer to zero is a difference of larger numbers, and has their rounding.
+_SCALE = 1e-3
+
+
+class DisagreementError(Exception):
+    """Both sides do not compute the same."""
+
+
+def check(
+    work: ours.Work, manner: torch_steps.Manner, mine: ours.Side | None = None
+) -> dict[str, float]:
+    """Compares both sides.
+
+    Args:
+        work: the row's work.
+        manner: of PyTorch.
+        mine: our side before its first step, which it takes; only where it computes in full
+            float32. By default one is compiled that does.
+
+    Returns:
+        The largest relative differences, by the names of `LIMITS`.
+    """
+    if mine is None:
+        with jax.default_matmul_precision("highest"):
+            mine = ours.Side(work)
+    theirs = torch_steps.build(work, manner)
+    first = _loss_difference(work, mine, theirs, 0)
+    gradient = gradient_difference(work, mine, theirs)
+    small = dataclasses.replace(work.row, batch=min(work.row.batch, _BATCH))
+    work = ours.build(small)
+    with jax.enable_x64(True):
+        work = in_float64(work)
+        mine, theirs = ours.Side(work), torch_steps.build(work, manner)
+        ten = [_loss_difference(work, mine, theirs, step) for step in range(STEPS)]
+    return {"first_loss": first, "gradient": gradient, "ten_losses": max(ten)}
+
+
+def in_float64(work: ours.Work) -> ours.Work:
+    """The same work with every float32 array in float64; to be used with x64 enabled."""
+    double = lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf  # noqa: E731
+    return dataclasses.replace(
+        work,
+        state=jax.tree.map(double, work.state),
+        batch=jax.tree.map(double, work.batch),
+    )
+
+
+def verdict(found: dict[str, float]) -> None:
+    """Raises `DisagreementError` if a difference is beyond its limit, or not a number."""
+    beyond = [f"{k} by {found[k]:.1e} > {v:.0e}" for k, v in LIMITS.items() if not found[k] <= v]
+    if beyond:
+        raise DisagreementError("the two sides differ: " + ", ".join(beyond))
+
+
+def _loss_difference(work: ours.Work, mine: ours.Side, theirs: Any, step: int) -> float:
+    one, other = mine.take(), theirs.take(ours.draws(work, step))
+    return max(_difference(one[name], other[name]) for name in work.losses)
+
+
+def gradient_difference(
+    work: ours.Work, side: ours.Side, other: torch_steps.GanSide | torch_steps.ClassifierSide
+) -> float:
+    """Largest relative distance between the networks' moments, each network as one vector."""
+    if work.row.kind in rows.CLASSIFIERS:
+        pairs = [(side.state.opt_state, other.adam, other.network)]
+    else:
+        pairs = [
+            (side.state.g_opt, other.g_adam, other.generator),
+            (side.state.d_opt, other.d_adam, other.discriminator),
+        ]
+    return max(_distance(*pair) for pair in pairs)
+
+
+def _distance(opt: Any, adam: torch.optim.Optimizer, network: torch.nn.Module) -> float:
+    theirs = [adam.state[p]["exp_avg"].double().cpu() for p in network.parameters()]
+    # The twin puts our moments into its own order and shapes, as it does with our weights.
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    network.from_jax(optax.tree_utils.tree_get(opt, "mu"))
+    mine = [p.detach().double().cpu() for p in network.parameters()]
+    network.load_state_dict(kept)
+    squares = sum((a - b).square().sum() for a, b in zip(mine, theirs, strict=True))
+    return float((squares / sum(a.square().sum() for a in mine)).sqrt())
+
+
+def _difference(mine: jax.Array, theirs: torch.Tensor) -> float:
+    return abs(float(theirs) - float(mine)) / max(abs(float(mine)), _SCALE)

@@ -1,0 +1,74 @@
+"""How many floating-point operations a step needs, counted from the layers' shapes.
+
+A multiplication and an addition are two operations; only convolutions and dense layers count. A
+compiler's own count is of the form it chose, which may do more (padded kernels, recomputation), so
+this one is the measure of both sides and that one is kept beside it.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from benchmarks.train_step import rows
+from benchmarks.train_step.ours import Work
+from nn.conv import Conv, ConvTranspose
+
+
+class Products(NamedTuple):
+    """Multiplications of one pass through a network.
+
+    Attributes:
+        every: of all layers.
+        first: of the layers that read the network's input, whose gradient is seldom needed.
+    """
+
+    every: int
+    first: int
+
+
+def products(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> Products:
+    """Counts a network's forward pass on inputs of these shapes."""
+    every = first = 0
+    entry = inputs[0].shape
+
+    def count(run: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        nonlocal every, first
+        result, layer = run(*args, **kwargs), context.module
+        if isinstance(layer, Conv | ConvTranspose | nn.Dense) and context.method_name == "__call__":
+            x = args[0]
+            per_place = x.shape[-1] * layer.features
+            if isinstance(layer, Conv | ConvTranspose):
+                per_place *= layer.kernel**2
+            # A transposed convolution multiplies at the places of its input.
+            places = x if isinstance(layer, ConvTranspose) else result
+            here = per_place * places.size // places.shape[-1]
+            every += here
+            first += here if (x.ndim, x.shape[-1]) == (len(entry), entry[-1]) else 0
+        return result
+
+    with nn.intercept_methods(count):
+        jax.eval_shape(lambda *args: module.init(jax.random.key(0), *args), *inputs)
+    return Products(every, first)
+
+
+def needed(work: Work) -> int:
+    """Floating-point operations of one training step."""
+    row = work.row
+    images = jax.ShapeDtypeStruct((row.batch, row.size, row.size, rows.CHANNELS), jnp.float32)
+    if row.kind in rows.CLASSIFIERS:
+        prepared = jax.eval_shape(lambda x: work.spec.prepare(x, None), images)
+        net = products(work.spec.model, prepared)
+        # Forward, and the gradients of the weights and of all inputs but the images.
+        return 2 * (3 * net.every - net.first)
+    labels = jax.ShapeDtypeStruct((row.batch,), jnp.int32)
+    z = jax.ShapeDtypeStruct((row.batch, rows.LATENT), jnp.float32)
+    g = products(work.spec.generator, z, labels)
+    d = products(work.spec.discriminator, images, labels)
+    update = g.every + 2 * (3 * d.every - d.first)  # on real and on generated images
+    if work.spec.penalty == "gp":
+        # Forward and gradient at the mixed images, then that gradient's own derivatives, by its
+        # cotangents and by the weights. Nothing flows back through the ReLUs' kinks.
+        update += 4 * d.every
+    return 2 * (work.spec.n_critic * update + 3 * g.every - g.first + 2 * d.every)

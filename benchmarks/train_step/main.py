@@ -1,0 +1,177 @@
+"""Milliseconds per training step beside the same networks in PyTorch.
+
+    python -m benchmarks.train_step [--rows=REGEX] [--sizes=32,64] [--notorch_compile] [--json=PATH]
+
+Rows: DCGAN, WGAN-GP (five discriminator updates), the projection ResNet-GAN, the VRN and the target
+model at 32, 64 and 128 px. Both sides start from the same weights, and nothing is timed before both
+have found the same losses and gradients from the same random numbers (see `agreement`); a row that
+fails this is reported and makes the program end with code 1.
+
+Columns: median milliseconds per step of ours, of PyTorch in its faster memory layout and of
+`torch.compile` in that layout; PyTorch's time divided by ours (above 1 ours is faster); our images
+per second; floating-point operations of the step (see `flops`); and the share of the machine's own
+matrix-product rate, measured in the same run, that our step reaches.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import app, flags
+
+from benchmarks.train_step import flops, measure, ours
+from benchmarks.train_step.rows import GANS, SIZES, Row, rows
+from nn.host_memory import keep_freed_memory
+
+try:
+    import torch
+
+    from benchmarks.train_step import agreement, torch_steps
+except ImportError:
+    torch = None
+
+_JSON = flags.DEFINE_string("json", None, "Write everything measured to this file.")
+_ROWS = flags.DEFINE_string("rows", "", "Measure only rows whose name matches this regex.")
+_SIZES = flags.DEFINE_list("sizes", [str(size) for size in SIZES], "Pixels per side.")
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 5, "Rounds; each times every side in turn, so that disturbances hit all alike.", 1
+)
+_STEPS = flags.DEFINE_integer("steps", 3, "Steps that each side takes in a round.", 1)
+_TORCH = flags.DEFINE_bool("torch", True, "Measure PyTorch if it is installed.")
+_TORCH_COMPILE = flags.DEFINE_bool("torch_compile", True, "Measure torch.compile too.")
+
+_HEAD = f"{'':40}     ours    eager  compile  x eager  x comp.    img/s   GFLOP  % peak  notes"
+
+
+def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> dict[str, Any]:
+    """Measures one row.
+
+    Args:
+        row: the row.
+        rate: floating-point operations per second of the machine's matrix product.
+        with_torch: measure PyTorch.
+        compiled: measure torch.compile.
+
+    Returns:
+        What the table and the file show; None where something was not measured.
+
+    Raises:
+        agreement.DisagreementError: both sides do not compute the same.
+    """
+    work = ours.build(row)
+    mine = ours.Side(work)
+    notes: list[str] = []
+    differences, sides = {}, {}
+    if with_torch:
+        manner = _manner()
+        # Accelerators round products of float32 unless they are told not to.
+        exact = mine if manner.device == "cpu" else None
+        differences = agreement.check(work, manner, exact)
+        agreement.verdict(differences)
+        layouts = [dataclasses.replace(manner, channels_last=last) for last in (False, True)]
+        # On accelerators with their own units for it, channels last is PyTorch's advice.
+        layouts = layouts if manner.device == "cpu" else layouts[1:]
+        trials = {m: torch_steps.build(work, m) for m in layouts}
+        times = measure.median(measure.interleaved(trials, 2, 1)) if len(trials) > 1 else {}
+        best = min(trials, key=lambda m: times.get(m, 0.0))
+        notes.append("channels last" if best.channels_last else "contiguous")
+        sides["torch_eager"] = trials[best]
+        if compiled and best.device == "cpu" and shutil.which("g++") is None:
+            notes.append("torch.compile needs g++")
+        elif compiled:
+            sides["torch_compile"] = torch_steps.build(
+                work, dataclasses.replace(best, compiled=True)
+            )
+            if row.kind in GANS and GANS[row.kind].penalty != "none":
+                notes.append("penalty not compiled")
+    times = measure.interleaved({"ours": mine} | sides, _REPEATS.value, _STEPS.value)
+    medians = measure.median(times)
+    needed = flops.needed(work)
+    result = {"name": row.name} | dataclasses.asdict(row)
+    for name in ("ours", "torch_eager", "torch_compile"):
+        result[f"{name}_ms"] = medians.get(name)
+    for name in ("eager", "compile"):
+        other = medians.get(f"torch_{name}")
+        result[f"ratio_{name}"] = None if other is None else other / medians["ours"]
+    seconds = medians["ours"] / 1e3
+    analysis = mine.compiled.cost_analysis() or {}
+    return result | {
+        "images_per_second": len(work.batch["image"]) / seconds,
+        "flops": needed,
+        "flops_xla": analysis.get("flops"),
+        "share_of_matmul_rate": needed / seconds / rate,
+        "differences": differences,
+        "times_ms": times,
+        "notes": notes,
+    }
+
+
+def _manner() -> "torch_steps.Manner":
+    on_gpu = jax.devices()[0].platform == "gpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True
+    return torch_steps.Manner(device="cuda" if on_gpu else "cpu")
+
+
+def _line(result: dict[str, Any]) -> str:
+    def cell(value: float | None, digits: int, width: int = 9) -> str:
+        return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
+
+    cells = [cell(result[f"{n}_ms"], 1) for n in ("ours", "torch_eager", "torch_compile")]
+    cells += [cell(result[f"ratio_{n}"], 2) for n in ("eager", "compile")]
+    cells += [cell(result["images_per_second"], 0), cell(result["flops"] / 1e9, 2, 8)]
+    cells += [cell(100 * result["share_of_matmul_rate"], 0, 8)]
+    return f"{result['name']:40}" + "".join(cells) + "  " + ", ".join(result["notes"])
+
+
+def _chosen() -> list[Row]:
+    try:
+        sizes = [int(size) for size in _SIZES.value]
+        every = rows(jax.devices()[0].platform, sizes)
+    except (ValueError, KeyError) as error:
+        known = ", ".join(map(str, SIZES))
+        raise app.UsageError(f"--sizes={','.join(_SIZES.value)}: give some of {known}") from error
+    chosen = [row for row in every if re.search(_ROWS.value, row.name)]
+    if not chosen:
+        names = ", ".join(row.name for row in every)
+        raise app.UsageError(f"--rows={_ROWS.value} matches none of {names}")
+    return chosen
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measures the rows asked for, prints them as they come and writes them.
+
+    Returns:
+        The program's exit code: 1 if a row's sides do not agree.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    chosen = _chosen()
+    # As the programs do; it holds for PyTorch's memory in this process too.
+    keep_freed_memory()
+    with_torch = _TORCH.value and torch is not None
+    peer = f"PyTorch {torch.__version__}" if with_torch else "PyTorch not measured"
+    rate = measure.matmul_rate(jnp.float32)
+    print(f"jax {jax.__version__} on {jax.devices()[0]}, {peer}, ms per step")
+    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s in float32")
+    print(_HEAD)
+    results, failed = [], 0
+    for row in chosen:
+        try:
+            result = measure_row(row, rate, with_torch=with_torch, compiled=_TORCH_COMPILE.value)
+            print(_line(result), flush=True)
+        except agreement.DisagreementError as error:
+            failed += 1
+            result = {"name": row.name, "failed": str(error)}
+            print(f"{row.name:40}   FAILED: {error}", flush=True)
+        results.append(result)
+    if _JSON.value:
+        with open(_JSON.value, "w") as file:
+            json.dump({"matmul_flops_per_second": rate, "rows": results}, file, indent=2)
+        print(_JSON.value)
+    return 1 if failed else 0

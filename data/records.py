@@ -96,7 +96,7 @@ class Records(Protocol):
         """SHA-256 over pixels, labels, ids, groups and class names: the set's identity."""
 
 
-class _RecordsBase:
+class RecordsBase:
     """What in-memory and stored records have in common."""
 
     labels: np.ndarray
@@ -131,7 +131,7 @@ class _RecordsBase:
         return hasher.hexdigest()
 
 
-class ArrayRecords(_RecordsBase):
+class ArrayRecords(RecordsBase):
     """Records held in memory, in their storage dtype."""
 
     def __init__(
@@ -175,7 +175,7 @@ class ArrayRecords(_RecordsBase):
 
     def subset(self, indices: np.ndarray) -> "ArrayRecords":
         """See `Records.subset`."""
-        chosen = _as_indices(indices)
+        chosen = as_indices(indices)
         return self._with(chosen, self.labels[chosen])
 
     def without_labels(self) -> "ArrayRecords":
@@ -246,7 +246,7 @@ class ArrayRecords(_RecordsBase):
             )
 
 
-class StoredRecords(_RecordsBase):
+class StoredRecords(RecordsBase):
     """Records too large for memory: labels and ids are held, pixels are read when asked for."""
 
     def __init__(self, stored: shards.StoredSplit, order: np.ndarray, columns: "_Columns") -> None:
@@ -258,15 +258,11 @@ class StoredRecords(_RecordsBase):
 
     def read_raw(self, indices: np.ndarray) -> np.ndarray:
         """See `Records.read_raw`."""
-        rows = self._stored.read(self._order[indices])
-        images = np.empty((len(rows), *self.image_shape), self.dtype)
-        for image, row in zip(images, rows, strict=True):
-            image[...] = row["image"]
-        return images
+        return self._stored.read_images(self._order[indices])
 
     def subset(self, indices: np.ndarray) -> "StoredRecords":
         """See `Records.subset`."""
-        chosen = _as_indices(indices)
+        chosen = as_indices(indices)
         labels, ids, groups, synthetic = self._columns
         groups = None if groups is None else groups[chosen]
         columns = (labels[chosen], ids[chosen], groups, synthetic)
@@ -276,7 +272,8 @@ class StoredRecords(_RecordsBase):
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]
 
 
-def _as_indices(indices: np.ndarray) -> np.ndarray:
+def as_indices(indices: np.ndarray) -> np.ndarray:
+    """Indices int64 [n] of indices or of a mask [N]."""
     indices = np.asarray(indices)
     return np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
 
@@ -322,29 +319,25 @@ def write_records(
                 )
     features = shards.make_features(first.image_shape, first.dtype, first.class_names)
     with tables.atomic_dir(directory) as aside, contextlib.ExitStack() as stack:
-        writers = []
+        entries = {}
         for split, records in splits.items():
-            writer = shards.SplitWriter(
-                aside, name=name, split=split, features=features, num_shards=num_shards
-            )
-            stack.callback(writer.close)  # a failed write must not leave open files behind
-            writers.append(writer)
+            writer = shards.SplitWriter(aside, name=name, split=split, num_shards=num_shards)
+            stack.callback(writer.abandon)  # a failed write must not leave open files behind
             _write_split(writer, records)
-        shards.write_metadata(aside, writers, name=name, features=features, description=description)
+            entries[split] = writer.close()
+        stack.pop_all()
+        shards.write_metadata(aside, entries, name=name, features=features, description=description)
 
 
 def _write_split(writer: shards.SplitWriter, records: Records) -> None:
     for start in range(0, len(records), _READ_BLOCK):
         indices = np.arange(start, min(start + _READ_BLOCK, len(records)))
         for i, image in zip(indices, records.read_raw(indices), strict=True):
+            group = "" if records.groups is None else str(records.groups[i])
             writer.write(
-                {
-                    "image": image,
-                    "label": records.labels[i],
-                    "sample_id": records.ids[i],
-                    "group": "" if records.groups is None else records.groups[i],
-                    "synthetic": records.synthetic,
-                }
+                shards.encode(
+                    image, records.labels[i], str(records.ids[i]), group, records.synthetic
+                )
             )
 
 
@@ -357,7 +350,7 @@ def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords 
         UserError: a missing, truncated or damaged file (named), or a split that isn't there.
     """
     stored = shards.open_split(pathlib.Path(directory), split)
-    count = len(stored.source)
+    count = len(stored)
     total = count * int(np.prod(stored.image_shape)) * stored.dtype.itemsize
     images = (
         np.empty((count, *stored.image_shape), stored.dtype) if total < IN_MEMORY_BYTES else None

@@ -10,7 +10,9 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from data.errors import UserError, reason
 PathLike = str | os.PathLike[str]
 
 
-def _fsync(path: pathlib.Path) -> None:
+def fsync(path: pathlib.Path) -> None:
     """Flush a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -48,9 +50,9 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
     _remove(aside)  # left over from a killed run
     try:
         yield aside
-        _fsync(aside)
+        fsync(aside)
         os.replace(aside, path)
-        _fsync(path.parent)
+        fsync(path.parent)
     finally:
         _remove(aside)
 
@@ -65,20 +67,28 @@ def atomic_dir(path: PathLike) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    _remove(aside)
-    _remove(old)
+    aside = path.with_name(f".{path.name}.partial")
+    _remove(aside)  # left over from a killed run
     aside.mkdir()
     try:
         yield aside
-        for entry in [*aside.rglob("*"), aside]:
-            _fsync(entry)
+        move_dir(aside, path)
+    finally:
+        _remove(aside)
+
+
+def move_dir(aside: pathlib.Path, path: pathlib.Path) -> None:
+    """Put the folder ``aside`` in the place of ``path`` once all of it is on disk."""
+    old = path.with_name(f".{path.name}.old")
+    _remove(old)
+    for entry in [*aside.rglob("*"), aside]:
+        fsync(entry)
+    try:
         if path.exists():
             os.replace(path, old)
         os.replace(aside, path)
-        _fsync(path.parent)
+        fsync(path.parent)
     finally:
-        _remove(aside)
         _remove(old)
 
 
@@ -89,10 +99,79 @@ def write_json(path: PathLike, value: Any) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
-def write_npz(path: PathLike, **arrays: np.ndarray) -> None:
-    """Write named arrays as one .npz file, atomically."""
-    with atomic_file(path) as aside, aside.open("wb") as file:
-        np.savez(file, **arrays)
+def unfinished(path: PathLike) -> pathlib.Path:
+    """The folder in which `resumable_dir` makes ``path``."""
+    path = pathlib.Path(path)
+    return path.with_name(f".{path.name}.unfinished")
+
+
+@contextlib.contextmanager
+def resumable_dir(path: PathLike, key: str) -> Iterator[pathlib.Path]:
+    """Yield a folder to fill that outlives a kill; on a clean exit it becomes ``path``.
+
+    After a kill or an exception the next call with the same ``key`` gets what is in the folder, any
+    other call an empty one; so files in it must be written whole or not at all. A folder without
+    content is deleted. The file ``.key`` must be removed by whoever completes the folder.
+    """
+    aside = unfinished(path)
+    mark = aside / ".key"
+    if not mark.exists() or read_json(mark) != key:
+        _remove(aside)
+        aside.mkdir(parents=True)
+        write_json(mark, key)
+    try:
+        yield aside
+        move_dir(aside, pathlib.Path(path))
+    finally:
+        if aside.exists() and list(aside.iterdir()) == [mark]:
+            _remove(aside)
+
+
+def write_npz(path: PathLike, **arrays: np.ndarray | Sequence[np.ndarray]) -> None:
+    """Write named arrays as one .npz file, atomically.
+
+    An array may be given as a sequence of parts to be joined along the first axis. They are looked
+    at one by one, so a sequence that reads them from disk is never in memory as a whole.
+    """
+    with (
+        atomic_file(path) as aside,
+        zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for name, given in arrays.items():
+            parts = [given] if isinstance(given, np.ndarray) else given
+            first, rows = parts[0], sum(len(part) for part in parts) if len(parts) > 1 else None
+            shape = first.shape if rows is None else (rows, *first.shape[1:])
+            header = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for part in parts:
+                    file.write(np.ascontiguousarray(part, first.dtype).data)
+
+
+def map_npz(path: PathLike) -> dict[str, np.ndarray]:
+    """Arrays of an .npz file of `write_npz` as views of the file: what is not used is not read.
+
+    Raises:
+        OSError, ValueError, zipfile.BadZipFile: not such a file.
+    """
+    arrays = {}
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        for member in archive.infolist():
+            file.seek(member.header_offset + 26)
+            name, extra = struct.unpack("<HH", file.read(4))
+            file.seek(name + extra, os.SEEK_CUR)
+            if np.lib.format.read_magic(file) != (1, 0) or member.compress_type:
+                raise ValueError(f"{member.filename} was not written by this project")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+            if fortran or start + int(np.prod(shape)) * dtype.itemsize > os.path.getsize(path):
+                raise ValueError(f"{member.filename} is cut short")
+            name = member.filename.removesuffix(".npy")
+            if 0 in shape:  # nothing to map
+                arrays[name] = np.empty(shape, dtype)
+            else:
+                arrays[name] = np.memmap(path, dtype, "r", start, shape)
+    return arrays
 
 
 def read_json(path: PathLike) -> Any:
@@ -116,6 +195,13 @@ def write_parquet(path: PathLike, columns: Mapping[str, Any]) -> None:
     table = pa.table({name: pa.array(np.asarray(column)) for name, column in columns.items()})
     with atomic_file(path) as aside:
         pq.write_table(table, aside)
+
+
+@contextlib.contextmanager
+def parquet_writer(path: PathLike, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of row groups to one parquet file, atomically."""
+    with atomic_file(path) as aside, pq.ParquetWriter(aside, schema) as writer:
+        yield writer
 
 
 def read_table(path: PathLike) -> pa.Table:

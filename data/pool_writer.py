@@ -1,0 +1,296 @@
+"""Writing pools: shard by shard, in memory that does not grow with the number of images.
+
+A pool grows in a hidden folder. Every shard there is an array_record file, its part of the manifest
+and, once both are on disk, an entry with their digests; so shards can be written by any number of
+processes, and those that a killed run finished need not be made again. `assemble` joins the parts
+to the manifest and adds the metadata.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data import shards, tables
+from data.errors import UserError
+from data.records import from_unit
+from data.sample_ids import SeedSet, sample_ids
+
+NAME, SPLIT, MANIFEST = "pool", "train", "manifest.parquet"
+_ROW_GROUP = 1 << 14  # rows of the manifest that are held at a time
+_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("label", pa.int64()),
+        ("class_name", pa.string()),
+        ("seed", pa.int64()),
+        ("checkpoint_digest", pa.string()),
+        ("data_digest", pa.string()),
+        ("synthetic", pa.bool_()),
+        ("shard", pa.int64()),
+        ("index", pa.int64()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolSpec:
+    """What all images of a pool have in common.
+
+    Attributes:
+        class_names: names in label order.
+        image_shape: (H, W, C).
+        dtype: storage type: uint8, uint16 or float32.
+        checkpoint_digest: hexadecimal digest of the generator's parameters.
+        data_digest: digest of the records the generator was trained on.
+    """
+
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    dtype: np.dtype
+    checkpoint_digest: str
+    data_digest: str
+
+
+class PoolShard:
+    """Writes one shard of a pool in the making; what is not closed leaves nothing behind."""
+
+    def __init__(self, folder: pathlib.Path, spec: PoolSpec, index: int, count: int) -> None:
+        """Begin shard ``index`` of ``count`` in ``folder``, whatever was there of it."""
+        self._folder, self._spec, self._index = folder, spec, index
+        _entry(folder, index).unlink(missing_ok=True)
+        self._shard = shards.ShardWriter(shards.shard_path(folder, NAME, SPLIT, index, count))
+        self._seeds = SeedSet()
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []  # labels and seeds not yet in the part
+        self._held = self._written = 0
+        self._closed = False
+        self._part = pq.ParquetWriter(_part(folder, index), _SCHEMA)
+
+    def write(self, images: np.ndarray, labels: np.ndarray, seeds: np.ndarray) -> list[str]:
+        """Append a batch.
+
+        Args:
+            images: float [B, H, W, C] in [-1, 1]; quantised to the pool's dtype.
+            labels: integers [B] from 0.
+            seeds: integers [B] from 0, the latent seed of each image; a seed makes one image.
+
+        Returns:
+            The sample ids [B].
+
+        Raises:
+            UserError: NaN or infinite images, or a full disk.
+            ValueError: other shapes, labels out of range, or an image written twice.
+        """
+        images, labels, seeds = np.asarray(images), np.asarray(labels), np.asarray(seeds)
+        spec, classes = self._spec, len(self._spec.class_names)
+        if images.shape[1:] != spec.image_shape or not len(images) == len(labels) == len(seeds):
+            raise ValueError(
+                f"images {images.shape}, {len(labels)} labels and {len(seeds)} seeds don't fit a "
+                f"pool of {spec.image_shape} images"
+            )
+        if not np.isfinite(images).all():
+            raise UserError(
+                f"the generator makes NaN images for {self._shard.path}: its training diverged; "
+                "train it again with a lower learning rate or a larger penalty."
+            )
+        if (wrong := labels[(labels < 0) | (labels >= classes)]).size:
+            raise ValueError(f"label {wrong[0]} is not one of {classes} classes")
+        self._seeds.add(seeds)
+        names = sample_ids(spec.checkpoint_digest, labels, seeds).to_pylist()
+        raw = from_unit(images, spec.dtype)
+        self._shard.write(
+            [
+                shards.encode(image, label, name, "", True)
+                for image, label, name in zip(raw, labels.tolist(), names, strict=True)
+            ]
+        )
+        self._rows.append((labels, seeds))
+        self._held += len(labels)
+        if self._held >= _ROW_GROUP:
+            self._flush()
+        return names
+
+    def close(self) -> None:
+        """Finish the shard: from now on a killed run need not make it again."""
+        self._shard.close()
+        self._flush()
+        self._part.close()
+        for path in (self._shard.path, _part(self._folder, self._index)):
+            tables.fsync(path)
+        entry = self._shard.entry() | {"seeds": self._seeds.runs}
+        tables.write_json(_entry(self._folder, self._index), entry)
+        self._closed = True
+
+    def release(self) -> None:
+        """Delete what there is of a shard that was not closed."""
+        if self._closed:
+            return
+        self._shard.abandon()
+        with contextlib.suppress(OSError):  # a full disk: the error that led here is to be told
+            self._part.close()
+        _part(self._folder, self._index).unlink(missing_ok=True)
+
+    def __enter__(self) -> "PoolShard":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self.close()
+        finally:
+            self.release()
+
+    def _flush(self) -> None:
+        """Moves the held rows to the part of the manifest."""
+        if not self._rows:
+            return
+        labels, seeds = (np.concatenate(x).astype(np.int64) for x in zip(*self._rows, strict=True))
+        self._rows, self._held = [], 0
+        count, spec = len(labels), self._spec
+        columns = {
+            "sample_id": sample_ids(spec.checkpoint_digest, labels, seeds),
+            "label": labels,
+            "class_name": pa.array(spec.class_names).take(pa.array(labels)),
+            "seed": seeds,
+            "checkpoint_digest": pa.repeat(spec.checkpoint_digest, count),
+            "data_digest": pa.repeat(spec.data_digest, count),
+            "synthetic": pa.repeat(True, count),
+            "shard": pa.repeat(pa.scalar(self._index, pa.int64()), count),
+            "index": self._written + np.arange(count),
+        }
+        self._written += count
+        self._part.write_table(pa.table(columns, _SCHEMA))
+
+
+def _part(folder: pathlib.Path, index: int) -> pathlib.Path:
+    return folder / f".part-{index:05d}.parquet"
+
+
+def _entry(folder: pathlib.Path, index: int) -> pathlib.Path:
+    return folder / f".shard-{index:05d}.json"
+
+
+def is_finished(folder: pathlib.Path, index: int) -> bool:
+    """Whether shard ``index`` of a pool in the making was closed."""
+    return _entry(folder, index).exists()
+
+
+def assemble(folder: pathlib.Path, spec: PoolSpec, count: int) -> int:
+    """Make a pool of ``folder``, which holds ``count`` finished shards.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        UserError: there are no images.
+        ValueError: two shards hold the same image.
+    """
+    entries: list[dict[str, Any]] = [tables.read_json(_entry(folder, i)) for i in range(count)]
+    total = sum(entry["records"] for entry in entries)
+    if total == 0:
+        raise UserError(f"{folder} would be an empty pool; ask for images.")
+    seeds = SeedSet()
+    for entry in entries:
+        seeds.merge(entry["seeds"])
+    with tables.parquet_writer(folder / MANIFEST, _SCHEMA) as manifest:
+        for index in range(count):
+            with pq.ParquetFile(_part(folder, index)) as part:
+                for group in range(part.num_row_groups):
+                    manifest.write_table(part.read_row_group(group))
+    shards.write_metadata(
+        folder,
+        {SPLIT: entries},
+        name=NAME,
+        features=shards.make_features(spec.image_shape, spec.dtype, spec.class_names),
+        description="Synthetic images; see manifest.parquet.",
+        others=[MANIFEST],
+    )
+    for hidden in folder.glob(".*"):  # what only a pool in the making needs
+        hidden.unlink()
+    return total
+
+
+class PoolWriter:
+    """Writes a pool batch by batch; the folder appears only when all of it is on disk.
+
+    Use it as a context manager, or call `close`; an exception inside leaves nothing behind.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str],
+        image_shape: tuple[int, int, int],
+        dtype: np.dtype | type,
+        checkpoint_digest: str,
+        data_digest: str,
+        num_shards: int = 1,
+    ) -> None:
+        """Open a new pool beside ``directory``; what is there is replaced on `close`.
+
+        Args:
+            directory: the pool's folder.
+            class_names: see `PoolSpec`, like the following.
+            image_shape: see there.
+            dtype: see there.
+            checkpoint_digest: see there.
+            data_digest: see there.
+            num_shards: files the images are spread over, in turn.
+        """
+        self._directory = pathlib.Path(directory)
+        self._spec = PoolSpec(
+            tuple(class_names), tuple(image_shape), np.dtype(dtype), checkpoint_digest, data_digest
+        )
+        self._stack = contextlib.ExitStack()
+        self._aside = self._stack.enter_context(tables.atomic_dir(self._directory))
+        self._shards = []
+        for index in range(num_shards):
+            shard = PoolShard(self._aside, self._spec, index, num_shards)
+            self._stack.callback(shard.release)
+            self._shards.append(shard)
+        self._next = 0
+
+    def write(self, images: np.ndarray, labels: np.ndarray, seeds: np.ndarray) -> list[str]:
+        """Append a batch; see `PoolShard.write`."""
+        count, turns = len(images), len(self._shards)
+        names = np.empty(count, object)
+        for turn in range(min(count, turns)):
+            rows = slice(turn, None, turns)
+            shard = self._shards[(self._next + turn) % turns]
+            names[rows] = shard.write(images[rows], labels[rows], seeds[rows])
+        self._next = (self._next + count) % turns
+        return names.tolist()
+
+    def close(self) -> None:
+        """Write the manifest and metadata and move the pool to its place."""
+        with self._stack:  # leaves through atomic_dir: renames on success, deletes on an exception
+            for shard in self._shards:
+                shard.close()
+            assemble(self._aside, self._spec, len(self._shards))
+
+    def __enter__(self) -> "PoolWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._stack.__exit__(kind, error, trace)

@@ -57,7 +57,11 @@ def from_unit(x: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     half = _HALF_RANGE.get(dtype)
     if half is None:
         raise ValueError(f"pixels of type {dtype} have no defined range")
-    return np.rint(np.clip((x.astype(np.float64) + 1) * half, 0, 2 * half)).astype(dtype)
+    exact = x.astype(np.float64)  # in place from here: temporaries are most of the time this takes
+    exact += 1
+    exact *= half
+    np.clip(exact, 0, 2 * half, out=exact)
+    return np.rint(exact, out=exact).astype(dtype)
 
 
 class Records(Protocol):
@@ -111,6 +115,7 @@ class RecordsBase:
         return len(self.labels)
 
     def read_raw(self, indices: np.ndarray) -> np.ndarray:
+        """See `Records.read_raw`."""
         raise NotImplementedError
 
     def read(self, indices: np.ndarray) -> np.ndarray:

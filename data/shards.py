@@ -113,7 +113,9 @@ class ShardWriter:
         return {"records": self.count, "bytes": self.num_bytes, "sha256": digest}
 
 
-def shard_path(directory: pathlib.Path, name: str, split: str, index: int, count: int) -> pathlib.Path:
+def shard_path(
+    directory: pathlib.Path, name: str, split: str, index: int, count: int
+) -> pathlib.Path:
     """The file of shard ``index`` of ``count``, as tfds names it."""
     template = _template(directory, name, split)
     return pathlib.Path(template.sharded_filepath(shard_index=index, num_shards=count))

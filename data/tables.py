@@ -5,6 +5,7 @@ therefore sees the old content or the new one, never half of it, even after ``ki
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -127,25 +128,30 @@ def resumable_dir(path: PathLike, key: str) -> Iterator[pathlib.Path]:
             _remove(aside)
 
 
-def write_npz(path: PathLike, **arrays: np.ndarray | Sequence[np.ndarray]) -> None:
-    """Write named arrays as one .npz file, atomically.
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """One array of several .npz files, joined along the first axis without being in memory."""
 
-    An array may be given as a sequence of parts to be joined along the first axis. They are looked
-    at one by one, so a sequence that reads them from disk is never in memory as a whole.
-    """
-    with (
-        atomic_file(path) as aside,
-        zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive,
-    ):
-        for name, given in arrays.items():
-            parts = [given] if isinstance(given, np.ndarray) else given
-            first, rows = parts[0], sum(len(part) for part in parts) if len(parts) > 1 else None
-            shape = first.shape if rows is None else (rows, *first.shape[1:])
-            header = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
+    paths: Sequence[pathlib.Path]
+    name: str
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (map_npz(path)[self.name] for path in self.paths)
+
+
+def write_npz(path: PathLike, **arrays: np.ndarray | Joined) -> None:
+    """Write named arrays as one .npz file, atomically."""
+    with atomic_file(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+        for name, array in arrays.items():
+            parts = [np.asarray(array)] if not isinstance(array, Joined) else array
+            shapes = [part.shape for part in parts]
+            dtype = next(iter(parts)).dtype
+            shape = (sum(s[0] for s in shapes), *shapes[0][1:]) if len(shapes) > 1 else shapes[0]
+            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 for part in parts:
-                    file.write(np.ascontiguousarray(part, first.dtype).data)
+                    file.write(np.ascontiguousarray(part).tobytes())
 
 
 def map_npz(path: PathLike) -> dict[str, np.ndarray]:
@@ -204,20 +210,33 @@ def parquet_writer(path: PathLike, schema: pa.Schema) -> Iterator[pq.ParquetWrit
         yield writer
 
 
-def read_table(path: PathLike) -> pa.Table:
-    """Read a parquet file as an Arrow table.
-
-    Raises:
-        UserError: the file is missing or is not a whole parquet file.
-    """
+@contextlib.contextmanager
+def _reading(path: PathLike) -> Iterator[None]:
+    """Turn what goes wrong while a parquet file is read into a UserError."""
     try:
-        return pq.read_table(path)
+        yield
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the stage that writes it again.") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"{path} is damaged ({reason(error)}); run the stage that writes it again."
         ) from None
+
+
+def read_table(path: PathLike) -> pa.Table:
+    """Read a parquet file as an Arrow table.
+
+    Raises:
+        UserError: the file is missing or is not a whole parquet file.
+    """
+    with _reading(path):
+        return pq.read_table(path)
+
+
+def read_batches(path: PathLike, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Read some columns of a parquet file a row group at a time; raises as `read_table`."""
+    with _reading(path), pq.ParquetFile(path) as file:
+        yield from file.iter_batches(columns=list(columns))
 
 
 def read_parquet(path: PathLike) -> dict[str, np.ndarray]:

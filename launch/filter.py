@@ -3,16 +3,41 @@
 python -m launch.filter --config=configs/digits.py --workdir=runs/digits
 """
 
+import itertools
 import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
+import pyarrow as pa
 
 from data import pools, tables
-from launch import cli, models, prepare, rng, stage, train_features, train_gan, train_vrn
-from vrn import filters
+from launch import (
+    cli,
+    distributed,
+    prepare,
+    rng,
+    stage,
+    stream,
+    train_features,
+    train_gan,
+    train_vrn,
+)
+from vrn import classifier, features, filters
+
+_SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("filter", pa.string()),
+        ("score", pa.float64()),
+        ("kept", pa.bool_()),
+    ]
+)
+_PARTS = "parts"
+_ROW_GROUP = 1 << 16
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -22,60 +47,162 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     begun = stage.begin(workdir, "filter", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "filter"
-    pool = pools.open_pool(workdir / "pools" / "second")
-    space = train_features.open_features(config, workdir)
-    described = space.describe(pool)
-    inputs = filters.FilterInputs(
-        pool=described,
-        real=space.describe(prepare.open_split(workdir, "train")),
-        vrn_score=train_vrn.open_vrn(config, workdir)(pool),
-        discriminator_score=_discriminator(config, workdir, pool),
-        seed=rng.fold(config.seed, "filter"),
-    )
+    pool = pools.open_pool(workdir / "pools" / "second", hold=False)
+    folder = begun.folder / _PARTS
+    ranges = stream.shares(len(pool))
+    score_shares(config, workdir, pool, folder, ranges)
+    distributed.barrier("second pool scored")
     count = round(config.filter.keep * config.generate.second_per_class)
-    columns: dict[str, list[np.ndarray]] = {}
-    for name in config.filter.names:
-        scores = filters.score(name, inputs)
-        kept = filters.keep_per_class(scores, pool.labels, count)
-        table = {"sample_id": pool.ids, "filter": np.full(len(pool), name)}
-        for column, values in (table | {"score": scores, "kept": kept}).items():
-            columns.setdefault(column, []).append(values)
-    tables.write_parquet(
-        begun.folder / "scores.parquet", {k: np.concatenate(v) for k, v in columns.items()}
-    )
-    tables.write_npz(
-        begun.folder / "embeddings.npz", second=described.features, probs=described.probs
-    )
-    cli.say(f"filter: every filter keeps {count} of each class")
+    if distributed.is_main():
+        parts = [_part(folder, *bounds) for bounds in ranges]
+        combine(begun.folder, pool, parts, config.filter.names, count)
+        cli.say(f"filter: every filter keeps {count} of each class")
     begun.finish(kept_per_class=count)
+    if distributed.is_main():
+        shutil.rmtree(folder)
     return begun.folder
+
+
+def score_shares(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    pool: pools.Pool,
+    folder: pathlib.Path,
+    ranges: Sequence[tuple[int, int]],
+) -> None:
+    """Scores this process's shares of the pool, each into a file; those that are there are kept.
+
+    Args:
+      config: experiment.
+      workdir: work directory with a trained GAN, feature network and VRN.
+      pool: N images.
+      folder: of the files: 'features' `[n, F]`, 'probs' `[n, K]` and a score `[n]` per filter.
+      ranges: rows [start, stop) of every share.
+    """
+    todo = [ranges[index] for index in stream.mine(len(ranges))]
+    todo = [bounds for bounds in todo if not _part(folder, *bounds).exists()]
+    space = train_features.open_features(config, workdir)
+    real = space.describe(prepare.open_split(workdir, "train"))
+    seed = rng.fold(config.seed, "filter")
+    look = open_networks(config, workdir)
+
+    def jobs() -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]]:
+        for start, stop in todo:
+            for low in range(start, stop, look.batch):
+                rows = np.arange(low, min(low + look.batch, stop))
+                yield (start, stop), (pool.read(rows), pool.labels[rows])
+
+    results = itertools.groupby(look.ahead(jobs()), key=lambda result: result[0])
+    with stream.progress("filter", sum(stop - start for start, stop in todo)) as bar:
+        for (start, stop), batches in results:
+            seen: dict[str, list[np.ndarray]] = {}
+            for _, result in batches:
+                for name, values in result.items():
+                    seen.setdefault(name, []).append(values)
+                bar.update(len(values))
+            joined = {name: np.concatenate(values) for name, values in seen.items()}
+            inputs = filters.FilterInputs(
+                pool=features.Described(
+                    joined["features"], joined["probs"], pool.labels[start:stop]
+                ),
+                real=real,
+                vrn_score=joined["vrn"],
+                discriminator_score=joined.get("discriminator"),
+                seed=seed,
+                first_row=start,
+            )
+            scores = {name: filters.score(name, inputs) for name in config.filter.names}
+            tables.write_npz(
+                _part(folder, start, stop),
+                features=joined["features"],
+                probs=joined["probs"],
+                **{_score(name): values for name, values in scores.items()},
+            )
+
+
+def open_networks(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
+    """The networks that the filters look through: `(images, labels) -> dict` in one pass.
+
+    It holds 'features' `[B, F]`, 'probs' `[B, K]`, 'vrn' `[B]` (log-odds of real-like) and, if a
+    filter asks for it, 'discriminator' `[B]` (logit for each image and its own label).
+    """
+    space = train_features.open_features(config, workdir)
+    vrn, vrn_params = train_vrn.open_vrn(config, workdir)
+    gan, trained = train_gan.restore(config, workdir)
+    params = {"features": space.params, "vrn": vrn_params}
+    if "discriminator" in config.filter.names:
+        params["discriminator"] = trained.d_params
+
+    def look(params: Any, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
+        images, labels = batch
+        seen = features.look(params["features"], images, spec=space.spec)
+        seen["vrn"] = classifier.margin(classifier.predict(params["vrn"], images, spec=vrn))
+        if "discriminator" in params:
+            seen["discriminator"] = gan.discriminator.apply(
+                {"params": params["discriminator"]}, images, labels
+            )
+        return seen
+
+    return stream.Forward(look, params, config.generate.batch)
+
+
+def combine(
+    folder: pathlib.Path,
+    pool: pools.Pool,
+    parts: Sequence[pathlib.Path],
+    names: Sequence[str],
+    count: int,
+) -> None:
+    """Writes `scores.parquet` and `embeddings.npz` from the files of all shares.
+
+    Which images a filter keeps depends on all its scores: those of one filter at a time are held,
+    8 bytes an image.
+
+    Args:
+      folder: of the stage.
+      pool: N images.
+      parts: files of the shares, in order of their rows.
+      names: filters.
+      count: images that every filter keeps of each class.
+    """
+    with tables.parquet_writer(folder / "scores.parquet", _SCHEMA) as writer:
+        for name in names:
+            scores = np.concatenate([tables.map_npz(part)[_score(name)] for part in parts])
+            kept = filters.keep_per_class(scores, pool.labels, count)
+            for start in range(0, len(pool), _ROW_GROUP):
+                rows = slice(start, start + _ROW_GROUP)
+                columns = [
+                    pool.ids_at(rows),
+                    pa.repeat(name, len(scores[rows])),
+                    scores[rows],
+                    kept[rows],
+                ]
+                writer.write_table(pa.table(columns, schema=_SCHEMA))
+    tables.write_npz(
+        folder / "embeddings.npz",
+        second=tables.Joined(parts, "features"),
+        probs=tables.Joined(parts, "probs"),
+    )
+
+
+def _part(folder: pathlib.Path, start: int, stop: int) -> pathlib.Path:
+    return folder / f"{start:09d}-{stop:09d}.npz"
+
+
+def _score(name: str) -> str:
+    return f"score_{name}"
 
 
 def kept_rows(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """Returns, for each filter, the mask `[N]` of the rows of the second pool that it keeps."""
     stage.require(workdir, "filter")
-    table = tables.read_parquet(workdir / "filter" / "scores.parquet")
-    names = dict.fromkeys(table["filter"])
-    return {name: np.asarray(table["kept"])[table["filter"] == name] for name in names}
-
-
-def _discriminator(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, pool: pools.Pool
-) -> np.ndarray:
-    """Logits `[N]` of the last discriminator for each image and its own label."""
-    spec, trained = train_gan.restore(config, workdir)
-    batch = config.generate.batch
-
-    @jax.jit
-    def judge(params: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-        return spec.discriminator.apply({"params": params}, images, labels)
-
-    logits = []
-    for start in range(0, len(pool), batch):
-        rows = np.arange(start, min(start + batch, len(pool)))
-        padded = models.pad(rows, batch)
-        logits.append(judge(trained.d_params, pool.read(padded), pool.labels[padded])[: len(rows)])
-    return np.concatenate(logits)
+    found: dict[str, list[np.ndarray]] = {}
+    for batch in tables.read_batches(workdir / "filter" / "scores.parquet", ["filter", "kept"]):
+        names = batch["filter"].dictionary_encode()
+        kept = batch["kept"].to_numpy(zero_copy_only=False)
+        for number, name in enumerate(names.dictionary.to_pylist()):
+            found.setdefault(name, []).append(kept[names.indices.to_numpy() == number])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 if __name__ == "__main__":

@@ -5,21 +5,21 @@ python -m launch.generate --pool=second --config=configs/digits.py --workdir=run
 python -m launch.generate --sample_ids=0f3c…-7-12 --out=DIR --config=… --workdir=…
 """
 
-import functools
+import contextlib
+import itertools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from data import pools, records
+from data import pools, records, tables
 from data.errors import UserError
 from gan import sample
-from launch import cli, models, pictures, prepare, stage, train_gan
+from launch import cli, distributed, pictures, prepare, stage, stream, train_gan
 
 POOL = flags.DEFINE_enum("pool", "first", ["first", "second"], "Which pool to generate.")
 ROUNDS = flags.DEFINE_integer(
@@ -88,28 +88,69 @@ def make_pool(
     if begun is None:
         return workdir / "pools" / pool
     real = prepare.open_split(workdir, "train")
-    classes = len(real.class_names)
-    total = per_class * classes
-    seeds = FIRST_SEED[pool] + np.arange(total, dtype=np.uint32)
-    labels = np.arange(total) % classes
-    digest = stage.require(workdir, "gan")["facts"]["checkpoint_digest"]
-    writer = pools.PoolWriter(
-        begun.folder,
-        class_names=real.class_names,
-        image_shape=real.image_shape,
+    spec = pools.PoolSpec(
+        class_names=tuple(real.class_names),
+        image_shape=tuple(real.image_shape),
         dtype=real.dtype,
-        checkpoint_digest=digest,
+        checkpoint_digest=stage.require(workdir, "gan")["facts"]["checkpoint_digest"],
         data_digest=stage.require(workdir, "data")["facts"]["digest"],
-        num_shards=config.generate.shards,
     )
+    total = per_class * len(spec.class_names)
+    ranges = stream.shares(total, at_least=config.generate.shards)
     draw = _drawer(config, workdir)
-    batch = config.generate.batch
-    for start in tqdm(range(0, total, batch), desc=f"{pool} pool", unit="batch"):
-        rows = slice(start, start + batch)
-        writer.write(draw(seeds[rows], labels[rows]), labels[rows], seeds[rows])
-    writer.close()
-    begun.finish(images=total, checkpoint_digest=digest)
+    with contextlib.ExitStack() as stack:
+        if distributed.is_main():
+            key = f"{begun.digest} in {len(ranges)}"
+            stack.enter_context(tables.resumable_dir(begun.folder, key))
+        distributed.barrier(f"{pool} pool begun")
+        aside = tables.unfinished(begun.folder)
+        write_shards(draw, aside, spec, ranges, FIRST_SEED[pool], f"{pool} pool")
+        distributed.barrier(f"{pool} pool written")
+        if distributed.is_main():
+            pools.assemble(aside, spec, len(ranges))
+    begun.finish(images=total, checkpoint_digest=spec.checkpoint_digest)
     return begun.folder
+
+
+def write_shards(
+    draw: stream.Forward,
+    folder: pathlib.Path,
+    spec: pools.PoolSpec,
+    ranges: Sequence[tuple[int, int]],
+    first_seed: int,
+    name: str,
+) -> None:
+    """Writes this process's shards of a pool in the making, except those it has already.
+
+    Args:
+      draw: `_drawer`.
+      folder: of the pool in the making.
+      spec: of the pool.
+      ranges: [start, stop) of the images of every shard; image i has seed `first_seed` + i and, in
+        turn, one class after the other.
+      first_seed: of image 0.
+      name: shown at the progress bar.
+    """
+    todo = [i for i in stream.mine(len(ranges)) if not pools.is_finished(folder, i)]
+
+    def jobs() -> Iterator[tuple[tuple[int, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]]:
+        for index in todo:
+            start, stop = ranges[index]
+            for low in range(start, stop, draw.batch):
+                rows = np.arange(low, min(low + draw.batch, stop))
+                labels = rows % len(spec.class_names)
+                seeds = (first_seed + rows).astype(np.uint32)
+                yield (index, labels, seeds), (seeds, labels)
+
+    results = itertools.groupby(draw.ahead(jobs()), key=lambda result: result[0][0])
+    with stream.progress(
+        name, sum(stop - start for start, stop in map(ranges.__getitem__, todo))
+    ) as bar:
+        for index, batches in results:
+            with pools.PoolShard(folder, spec, index, len(ranges)) as shard:
+                for (_, labels, seeds), images in batches:
+                    shard.write(images, labels, seeds)
+                    bar.update(len(images))
 
 
 def regenerate(
@@ -139,28 +180,14 @@ def regenerate(
     return records.to_unit(records.from_unit(images, real.dtype))
 
 
-def _drawer(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Returns `(seeds, labels) -> images`, always run at the full batch: one compilation."""
+def _drawer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
+    """The averaged generator: `(seeds, labels) -> images`, always run at the full batch."""
     spec, trained = train_gan.restore(config, workdir)
-    batch = config.generate.batch
-    forward = jax.jit(functools.partial(sample.generate, spec.generator))
 
-    def draw(seeds: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        images = [
-            np.asarray(
-                forward(
-                    trained.ema_params,
-                    jnp.asarray(models.pad(seeds[start : start + batch], batch)),
-                    jnp.asarray(models.pad(labels[start : start + batch], batch)),
-                )
-            )
-            for start in range(0, len(seeds), batch)
-        ]
-        return np.concatenate(images)[: len(seeds)]
+    def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return sample.generate(spec.generator, params, *drawn)
 
-    return draw
+    return stream.Forward(draw, trained.ema_params, config.generate.batch)
 
 
 if __name__ == "__main__":

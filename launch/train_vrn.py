@@ -67,11 +67,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
 Score = Callable[[Records], np.ndarray]
 
 
-def open_vrn(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Score:
-    """Opens the trained VRN: records to their log-odds of real-like `[N]`."""
+def open_vrn(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> tuple[classifier.ClassifierSpec, Any]:
+    """Opens the trained VRN: its spec and parameters."""
     stage.require(workdir, "vrn")
     trainer = _trainer(config, workdir)
-    return _scorer(trainer.spec, trainer.restore(workdir / "vrn"), config.vrn.batch)
+    return trainer.spec, trainer.restore(workdir / "vrn")
 
 
 def _scorer(spec: classifier.ClassifierSpec, params: Any, batch: int) -> Score:

@@ -49,7 +49,10 @@ class Described:
 
 
 @functools.partial(jax.jit, static_argnames="spec")
-def _describe(params: Any, images: jax.Array, *, spec: classifier.ClassifierSpec):
+def look(
+    params: Any, images: jax.Array, *, spec: classifier.ClassifierSpec
+) -> dict[str, jax.Array]:
+    """'features' [B, F] and 'probs' [B, K] of images [B, H, W, C] by one network in one pass."""
     # Both calls run the same backbone on the same input: XLA merges them into one.
     return {
         "features": classifier.features(params, images, spec=spec),
@@ -67,7 +70,7 @@ class FeatureSpace:
     place: Callable[[np.ndarray], Any] = jnp.asarray
 
     def _apply(self, images: np.ndarray | Records) -> dict[str, np.ndarray]:
-        fn = functools.partial(_describe, spec=self.spec)
+        fn = functools.partial(look, spec=self.spec)
         return classifier.in_batches(fn, self.params, images, self.batch_size, self.place)
 
     def embed(self, images: np.ndarray | Records) -> np.ndarray:

@@ -18,24 +18,35 @@ from vrn.features import Described
 
 @dataclasses.dataclass(frozen=True)
 class FilterInputs:
-    """All that a filter may look at.
+    """All that a filter may look at: N images of the second pool, in one piece or one of many.
 
     Attributes:
-      pool: the second pool, N images, in the shared feature space.
+      pool: the images in the shared feature space.
       real: the real training images there.
       vrn_score: [N], the VRN's log-odds of real-like.
-      discriminator_score: [N], the discriminator's logit.
+      discriminator_score: [N], the discriminator's logit; None where no filter asks for it.
       seed: of the random filter.
+      first_row: place of the first of the images in the pool.
     """
 
     pool: Described
     real: Described
     vrn_score: np.ndarray
-    discriminator_score: np.ndarray
+    discriminator_score: np.ndarray | None
     seed: int
+    first_row: int = 0
 
 
+# The score of an image depends on nothing but that image, its place and what is the same for all,
+# so that a pool of any size is scored piece by piece.
 Filter = Callable[[FilterInputs], np.ndarray]
+
+
+def _random(inputs: FilterInputs) -> np.ndarray:
+    """Uniform numbers: those that one draw for the whole pool would give these rows."""
+    bits = np.random.PCG64(inputs.seed).advance(inputs.first_row)
+    return np.random.Generator(bits).random(len(inputs.pool))
+
 
 FILTERS: Mapping[str, Filter] = {
     # The patent's own filter.
@@ -47,7 +58,7 @@ FILTERS: Mapping[str, Filter] = {
     # A real-trained classifier sees the class (label confidence, Xue et al. 2021, arXiv 2111.06399)
     "confidence": lambda inputs: -realism.inconsistency(inputs.pool),
     # The control for having fewer images.
-    "random": lambda inputs: np.random.default_rng(inputs.seed).random(len(inputs.pool)),
+    "random": _random,
 }
 
 

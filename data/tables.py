@@ -164,19 +164,18 @@ def map_npz(path: PathLike) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         for member in archive.infolist():
             file.seek(member.header_offset + 26)
-            name, extra = struct.unpack("<HH", file.read(4))
-            file.seek(name + extra, os.SEEK_CUR)
+            lengths = struct.unpack("<HH", file.read(4))  # of its name and further fields
+            file.seek(sum(lengths), os.SEEK_CUR)
             if np.lib.format.read_magic(file) != (1, 0) or member.compress_type:
                 raise ValueError(f"{member.filename} was not written by this project")
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
             start = file.tell()
             if fortran or start + int(np.prod(shape)) * dtype.itemsize > os.path.getsize(path):
                 raise ValueError(f"{member.filename} is cut short")
-            name = member.filename.removesuffix(".npy")
-            if 0 in shape:  # nothing to map
-                arrays[name] = np.empty(shape, dtype)
-            else:
-                arrays[name] = np.memmap(path, dtype, "r", start, shape)
+            empty = 0 in shape  # which cannot be mapped
+            arrays[member.filename.removesuffix(".npy")] = (
+                np.empty(shape, dtype) if empty else np.memmap(path, dtype, "r", start, shape)
+            )
     return arrays
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.neighbours import nearest, pairwise
+from evaluation.neighbours import BLOCK_ELEMENTS, nearest, pairwise
 
 
 def kid(
@@ -105,14 +105,16 @@ def coverage_metrics(
     for _ in range(repeats):
         x, y = (rows[rng.permutation(len(rows))[:count]] for rows in (real, fake))
         real_radius, fake_radius = (nearest(s, s, k, exclude_self=True)[0][:, -1] for s in (x, y))
-        distances = pairwise(x, y)  # [reals, fakes]
-        in_real_ball = distances < real_radius[:, None]
-        totals += [
-            in_real_ball.any(0).mean(),
-            (distances < fake_radius[None, :]).any(1).mean(),
-            in_real_ball.sum(0).mean() / k,
-            in_real_ball.any(1).mean(),
-        ]
+        balls = np.zeros(count, int)  # of reals that each fake lies in
+        near_fake, covered = np.empty(count, bool), np.empty(count, bool)
+        for start in range(0, count, block := max(1, BLOCK_ELEMENTS // count)):
+            rows = slice(start, start + block)
+            distances = pairwise(x[rows], y)  # [reals, fakes]
+            inside = distances < real_radius[rows, None]
+            balls += inside.sum(0)
+            covered[rows] = inside.any(1)
+            near_fake[rows] = (distances < fake_radius[None, :]).any(1)
+        totals += [(balls > 0).mean(), near_fake.mean(), balls.mean() / k, covered.mean()]
     names = ("precision", "recall", "density", "coverage")
     return {name: float(total / repeats) for name, total in zip(names, totals, strict=True)}
 

@@ -89,9 +89,6 @@ def memorisation(
       nearest to a training image, and 'suspects_nearest', which one (lists of indices), with
       'suspects_distance'.
     """
-    fakes, train, held_out = (
-        np.asarray(rows, np.float64).reshape(len(rows), -1) for rows in (fakes, train, held_out)
-    )
     distance, index = nearest(fakes, train)
     quantile = 0.01
     order = np.argsort(distance[:, 0], kind="stable")[:suspects]

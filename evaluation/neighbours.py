@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+BLOCK_ELEMENTS = 1 << 24  # float64 numbers in a block of distances: 128 MB
+
 
 def nearest(
     x: np.ndarray,
     reference: np.ndarray,
     k: int = 1,
     *,
-    block: int = 1024,
+    block: int | None = None,
     exclude_self: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest rows of `reference` to every row of `x`, by Euclidean distance.
@@ -19,10 +21,11 @@ def nearest(
     themselves are computed afresh from the differences, so that an exact copy is at exactly 0.
 
     Args:
-      x: [N, ...], flattened to [N, F].
+      x: [N, ...], flattened to [N, F]; converted block by block, so it may lie on disk.
       reference: [M, ...], flattened to [M, F].
       k: neighbours per row.
-      block: rows of `x` at a time; memory is about 8 * block * (M + k * F) bytes.
+      block: rows of `x` at a time; memory is about 8 * block * (M + k * F) bytes, by default some
+        hundred megabytes at most.
       exclude_self: `x` is `reference`, and no row is its own neighbour (a twin elsewhere is).
 
     Returns:
@@ -31,17 +34,19 @@ def nearest(
     Raises:
       ValueError: `reference` has fewer than k rows to offer.
     """
-    x, reference = (np.asarray(rows, np.float64).reshape(len(rows), -1) for rows in (x, reference))
+    reference = np.asarray(reference, np.float64).reshape(len(reference), -1)
+    if block is None:
+        block = max(1, min(1024, BLOCK_ELEMENTS // (len(reference) + k * reference.shape[1])))
     if not 0 < k <= len(reference) - exclude_self:
         raise ValueError(f"Cannot take {k} neighbours among {len(reference)} reference rows.")
     # Distances do not change with the origin; near it the expansion loses the fewest digits.
     centre = reference.mean(0)
-    x, reference = x - centre, reference - centre
+    reference = reference - centre
     squares = np.einsum("mf,mf->m", reference, reference)
     distances, indices = np.empty((len(x), k)), np.empty((len(x), k), np.int64)
     for start in range(0, len(x), block):
         rows = slice(start, min(start + block, len(x)))
-        part = x[rows]
+        part = np.asarray(x[rows], np.float64).reshape(rows.stop - start, -1) - centre
         # |x|^2 is the same for a whole row and does not change its order.
         order = squares - 2 * part @ reference.T
         if exclude_self:

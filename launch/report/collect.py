@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+import pyarrow.compute as pc
 
 from data import pools, tables
 from data.errors import UserError
@@ -97,7 +98,7 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
     if "unlabelled" in stages["data"].get("facts", {}).get("counts", {}):
         splits.append("unlabelled")
     real = {split: open_records(workdir / "data", split) for split in splits}
-    opened = {name: pools.open_pool(workdir / "pools" / name) for name in POOLS}
+    opened = {name: pools.open_pool(workdir / "pools" / name, hold=False) for name in POOLS}
     counts = {name: len(images) for name, images in (real | opened).items()}
     return Found(
         stages=stages,
@@ -107,7 +108,7 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
         embeddings=_embeddings(workdir, counts),
         verdict=annotate.verdicts(config, workdir),
         ratings=_ratings(workdir / "annotation" / "labels.parquet", opened["first"].ids),
-        filters=_filters(workdir, opened["second"].ids),
+        filters=_filters(workdir, opened["second"]),
         calibration=tables.read_json(workdir / "vrn" / "calibration.json"),
         arms={
             name: _arm(workdir, name, config.target.seeds, real["test"].labels)
@@ -146,10 +147,8 @@ def _embeddings(workdir: pathlib.Path, counts: Mapping[str, int]) -> dict[str, n
 
 def _npz(path: pathlib.Path, workdir: pathlib.Path, name: str) -> dict[str, np.ndarray]:
     try:
-        # NumPy leaves the file open when it is not an archive, so it is opened here.
-        with path.open("rb") as file, np.load(file) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return tables.map_npz(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}); {again(workdir, name)}") from error
 
 
@@ -168,19 +167,27 @@ def _ratings(path: pathlib.Path, ids: np.ndarray) -> dict[str, tuple[np.ndarray,
     return ratings
 
 
-def _filters(workdir: pathlib.Path, ids: np.ndarray) -> dict[str, Filtered]:
+def _filters(workdir: pathlib.Path, pool: pools.Pool) -> dict[str, Filtered]:
     path = workdir / "filter" / "scores.parquet"
-    table = tables.read_parquet(path)
-    order = np.argsort(ids)
-    filters = {}
-    for name in dict.fromkeys(table["filter"]):
-        rows = np.flatnonzero(table["filter"] == name)
-        rows = rows[np.argsort(table["sample_id"][rows])]
-        if not np.array_equal(table["sample_id"][rows], ids[order]):
+    ids, filters = pool.ids_at(slice(None)), {}
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
+    for batch in tables.read_batches(path, ["sample_id", "filter", "score", "kept"]):
+        place = pc.index_in(batch["sample_id"], ids).fill_null(-1).to_numpy()
+        names = batch["filter"].dictionary_encode()
+        for number, name in enumerate(names.dictionary.to_pylist()):
+            rows = names.indices.to_numpy() == number
+            columns = found.setdefault(name, {"place": [], "score": [], "kept": []})
+            columns["place"].append(place[rows])
+            for column in ("score", "kept"):
+                values = batch[column].to_numpy(zero_copy_only=False)
+                columns[column].append(values[rows])
+    for name, parts in found.items():
+        columns = {column: np.concatenate(values) for column, values in parts.items()}
+        place = columns["place"]
+        if not np.array_equal(np.sort(place), np.arange(len(ids))):
             raise UserError(f"{path} is of another second pool; {again(workdir, 'filter')}")
-        score, kept = np.empty(len(ids)), np.empty(len(ids), bool)
-        score[order], kept[order] = table["score"][rows], table["kept"][rows]
-        filters[str(name)] = Filtered(score, kept)
+        order = np.argsort(place)
+        filters[name] = Filtered(columns["score"][order], columns["kept"][order])
     return filters
 
 

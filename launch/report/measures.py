@@ -1,23 +1,26 @@
 """Numbers about the pools: agreement, class histograms, copying, likeness to real images."""
 
 import math
+import tempfile
 from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data.records import Records
+from data.records import IN_MEMORY_BYTES, Records
 from evaluation import fidelity, memorisation
-from launch.report.collect import Found
+from launch.report.collect import POOLS, Found
 
 # Pixel distances are taken on images averaged down to this size: finer detail is mostly noise.
 PIXELS = 32
 # Random thinnings to equal counts that the fidelity metrics are averaged over.
 REPEATS = 5
 NEIGHBOURS = 5
+# Images looked at together.
+BLOCK = 4096
 
 
 def annotation(found: Found) -> dict[str, Any]:
@@ -58,10 +61,13 @@ def histograms(found: Found) -> dict[str, Any]:
     }
     for name, filtered in found.filters.items():
         sets[f"kept by {name}"] = ("second", second, filtered.kept)
+    predicted = {
+        source: _predict(classifier, found.embeddings[source]) for source in ("test", *POOLS)
+    }
     count, result = len(found.class_names), {}
     for name, (source, labels, kept) in sets.items():
         rows = np.arange(len(labels)) if kept is None else np.flatnonzero(kept)
-        seen = classifier.predict(found.embeddings[source][rows])
+        seen = predicted[source][rows]
         shares = fidelity.class_histogram(seen, count)["shares"]
         asked = np.bincount(labels[rows], minlength=count) / len(rows)
         result[name] = {
@@ -72,6 +78,12 @@ def histograms(found: Found) -> dict[str, Any]:
             "total_variation": float(np.abs(shares - asked).sum() / 2),
         }
     return result
+
+
+def _predict(classifier: Pipeline, features: np.ndarray) -> np.ndarray:
+    """Predicted classes [N] of features [N, F], which may lie on disk."""
+    starts = range(0, len(features), BLOCK)
+    return np.concatenate([classifier.predict(features[i : i + BLOCK]) for i in starts])
 
 
 def vectors(found: Found, space: str) -> dict[str, np.ndarray]:
@@ -99,14 +111,22 @@ def vectors(found: Found, space: str) -> dict[str, np.ndarray]:
 
 
 def _small(records: Records) -> np.ndarray:
-    """Images as rows, averaged over blocks to about `PIXELS` pixels a side."""
-    images = records.read(np.arange(len(records)))
-    count, height, width, channels = images.shape
+    """Images as rows, averaged over blocks to about `PIXELS` pixels a side; large sets on disk."""
+    height, width, channels = records.image_shape
     block = max(1, height // PIXELS)
     rows, columns = height // block, width // block
-    images = images[:, : rows * block, : columns * block]
-    blocks = images.reshape(count, rows, block, columns, block, channels)
-    return blocks.mean((2, 4)).reshape(count, -1)
+    shape = (len(records), rows * columns * channels)
+    if 4 * shape[0] * shape[1] < IN_MEMORY_BYTES:
+        small = np.empty(shape, np.float32)
+    else:
+        with tempfile.TemporaryFile() as file:  # its name is gone, its content lasts as the array
+            small = np.memmap(file, np.float32, "w+", shape=shape)
+    for start in range(0, len(records), BLOCK):
+        images = records.read(np.arange(start, min(start + BLOCK, len(records))))
+        images = images[:, : rows * block, : columns * block]
+        blocks = images.reshape(len(images), rows, block, columns, block, channels)
+        small[start : start + len(images)] = blocks.mean((2, 4)).reshape(len(images), -1)
+    return small
 
 
 def copying(found: Found, space: str) -> dict[str, Any]:
@@ -124,7 +144,8 @@ def copying(found: Found, space: str) -> dict[str, Any]:
             for row in range(len(found.real[name]))
         ]
     )
-    result["suspects"] = found.pools["second"].ids[result["suspects"]]
+    suspects = found.pools["second"].ids_at(np.array(result["suspects"]))
+    result["suspects"] = np.array(suspects.to_pylist())
     result["suspects_nearest"] = names[result["suspects_nearest"]]
     return result
 
@@ -141,12 +162,11 @@ def likeness(found: Found) -> dict[str, Any]:
         f"kept by {name}": filtered.kept for name, filtered in found.filters.items()
     }
     labels = {"test": found.real["test"].labels, "real validation": found.real["val"].labels}
-    features = {
-        "test": found.embeddings["test"],
-        "real validation": found.embeddings["val"],
-    }
+    features = {"test": found.embeddings["test"], "real validation": found.embeddings["val"]}
+    places = {name: np.arange(len(rows)) for name, rows in features.items()}
     for name, mask in sets.items():
-        labels[name], features[name] = second.labels[mask], found.embeddings["second"][mask]
+        labels[name], features[name] = second.labels[mask], found.embeddings["second"]
+        places[name] = np.flatnonzero(mask)
     classes = range(len(found.class_names))
     counts = [min(int(np.sum(one == k)) for one in labels.values()) for k in classes]
     count, dimension = sum(counts), features["test"].shape[1]
@@ -155,7 +175,8 @@ def likeness(found: Found) -> dict[str, Any]:
     values: dict[str, list[dict[str, float]]] = {name: [] for name in labels if name != "test"}
     for repeat in range(REPEATS):
         rng = np.random.default_rng(repeat)
-        thin = {name: features[name][_stratified(labels[name], counts, rng)] for name in labels}
+        chosen = {name: places[name][_stratified(labels[name], counts, rng)] for name in labels}
+        thin = {name: features[name][rows] for name, rows in chosen.items()}
         for name, collected in values.items():
             collected.append(_distances(thin["test"], thin[name], count > dimension, repeat))
     return {

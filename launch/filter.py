@@ -3,10 +3,11 @@
 python -m launch.filter --config=configs/digits.py --workdir=runs/digits
 """
 
+import collections
 import itertools
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,6 +40,9 @@ _SCHEMA = pa.schema(
 _PARTS = "parts"
 _ROW_GROUP = 1 << 16
 
+# What the networks see in n rows of the pool, their labels and the first row, to scores [n].
+Judge = Callable[[Mapping[str, np.ndarray], np.ndarray, int], dict[str, np.ndarray]]
+
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/filter/scores.parquet`: one row per image and filter."""
@@ -50,12 +54,16 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     pool = pools.open_pool(workdir / "pools" / "second", hold=False)
     folder = begun.folder / _PARTS
     ranges = stream.shares(len(pool))
-    score_shares(config, workdir, pool, folder, ranges)
+    look, judge = open_networks(config, workdir), open_judge(config, workdir)
+    todo = [
+        index for index in stream.mine(len(ranges)) if not _part(folder, *ranges[index]).exists()
+    ]
+    with stream.progress("filter", ranges, todo) as bar:
+        score_shares(look, judge, pool, folder, [ranges[index] for index in todo], bar.update)
     distributed.barrier("second pool scored")
     count = round(config.filter.keep * config.generate.second_per_class)
     if distributed.is_main():
-        parts = [_part(folder, *bounds) for bounds in ranges]
-        combine(begun.folder, pool, parts, config.filter.names, count)
+        combine(begun.folder, pool, folder, ranges, config.filter.names, count)
         cli.say(f"filter: every filter keeps {count} of each class")
     begun.finish(kept_per_class=count)
     if distributed.is_main():
@@ -64,60 +72,67 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
 
 
 def score_shares(
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    look: stream.Forward,
+    judge: Judge,
     pool: pools.Pool,
     folder: pathlib.Path,
     ranges: Sequence[tuple[int, int]],
+    done: Callable[[int], Any] = lambda count: None,
 ) -> None:
-    """Scores this process's shares of the pool, each into a file; those that are there are kept.
+    """Scores some shares of the pool, each into a file.
 
     Args:
-      config: experiment.
-      workdir: work directory with a trained GAN, feature network and VRN.
+      look: `open_networks`.
+      judge: `open_judge`.
       pool: N images.
       folder: of the files: 'features' `[n, F]`, 'probs' `[n, K]` and a score `[n]` per filter.
-      ranges: rows [start, stop) of every share.
+      ranges: rows [start, stop) of every share to score.
+      done: called with the number of images after every batch.
     """
-    todo = [ranges[index] for index in stream.mine(len(ranges))]
-    todo = [bounds for bounds in todo if not _part(folder, *bounds).exists()]
-    space = train_features.open_features(config, workdir)
-    real = space.describe(prepare.open_split(workdir, "train"))
-    seed = rng.fold(config.seed, "filter")
-    look = open_networks(config, workdir)
 
     def jobs() -> Iterator[tuple[tuple[int, int], tuple[np.ndarray, np.ndarray]]]:
-        for start, stop in todo:
+        for start, stop in ranges:
             for low in range(start, stop, look.batch):
                 rows = np.arange(low, min(low + look.batch, stop))
                 yield (start, stop), (pool.read(rows), pool.labels[rows])
 
-    results = itertools.groupby(look.ahead(jobs()), key=lambda result: result[0])
-    with stream.progress("filter", sum(stop - start for start, stop in todo)) as bar:
-        for (start, stop), batches in results:
-            seen: dict[str, list[np.ndarray]] = {}
-            for _, result in batches:
-                for name, values in result.items():
-                    seen.setdefault(name, []).append(values)
-                bar.update(len(values))
-            joined = {name: np.concatenate(values) for name, values in seen.items()}
-            inputs = filters.FilterInputs(
-                pool=features.Described(
-                    joined["features"], joined["probs"], pool.labels[start:stop]
-                ),
-                real=real,
-                vrn_score=joined["vrn"],
-                discriminator_score=joined.get("discriminator"),
-                seed=seed,
-                first_row=start,
-            )
-            scores = {name: filters.score(name, inputs) for name in config.filter.names}
-            tables.write_npz(
-                _part(folder, start, stop),
-                features=joined["features"],
-                probs=joined["probs"],
-                **{_score(name): values for name, values in scores.items()},
-            )
+    for (start, stop), batches in itertools.groupby(look.ahead(jobs()), key=lambda job: job[0]):
+        seen: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+        for _, result in batches:
+            for name, values in result.items():
+                seen[name].append(values)
+            done(len(values))
+        joined = {name: np.concatenate(values) for name, values in seen.items()}
+        scores = judge(joined, pool.labels[start:stop], start)
+        tables.write_npz(
+            _part(folder, start, stop),
+            features=joined["features"],
+            probs=joined["probs"],
+            **{_score(name): values for name, values in scores.items()},
+        )
+
+
+def open_judge(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Judge:
+    """All filters, as a function of what the networks see in one share of the pool."""
+    real = train_features.open_features(config, workdir).describe(
+        prepare.open_split(workdir, "train")
+    )
+    seed = rng.fold(config.seed, "filter")
+
+    def judge(
+        seen: Mapping[str, np.ndarray], labels: np.ndarray, first_row: int
+    ) -> dict[str, np.ndarray]:
+        inputs = filters.FilterInputs(
+            pool=features.Described(seen["features"], seen["probs"], labels),
+            real=real,
+            vrn_score=seen["vrn"],
+            discriminator_score=seen.get("discriminator"),
+            seed=seed,
+            first_row=first_row,
+        )
+        return {name: filters.score(name, inputs) for name in config.filter.names}
+
+    return judge
 
 
 def open_networks(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
@@ -149,7 +164,8 @@ def open_networks(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> s
 def combine(
     folder: pathlib.Path,
     pool: pools.Pool,
-    parts: Sequence[pathlib.Path],
+    shares: pathlib.Path,
+    ranges: Sequence[tuple[int, int]],
     names: Sequence[str],
     count: int,
 ) -> None:
@@ -161,10 +177,12 @@ def combine(
     Args:
       folder: of the stage.
       pool: N images.
-      parts: files of the shares, in order of their rows.
+      shares: folder that `score_shares` filled.
+      ranges: rows [start, stop) of every share.
       names: filters.
       count: images that every filter keeps of each class.
     """
+    parts = [_part(shares, *bounds) for bounds in ranges]
     with tables.parquet_writer(folder / "scores.parquet", _SCHEMA) as writer:
         for name in names:
             scores = np.concatenate([tables.map_npz(part)[_score(name)] for part in parts])

@@ -8,7 +8,7 @@ python -m launch.generate --sample_ids=0f3c…-7-12 --out=DIR --config=… --wor
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -97,14 +97,16 @@ def make_pool(
     )
     total = per_class * len(spec.class_names)
     ranges = stream.shares(total, at_least=config.generate.shards)
-    draw = _drawer(config, workdir)
+    draw = open_generator(config, workdir)
     with contextlib.ExitStack() as stack:
         if distributed.is_main():
             key = f"{begun.digest} in {len(ranges)}"
             stack.enter_context(tables.resumable_dir(begun.folder, key))
         distributed.barrier(f"{pool} pool begun")
         aside = tables.unfinished(begun.folder)
-        write_shards(draw, aside, spec, ranges, FIRST_SEED[pool], f"{pool} pool")
+        todo = [i for i in stream.mine(len(ranges)) if not pools.is_finished(aside, i)]
+        with stream.progress(f"{pool} pool", ranges, todo) as bar:
+            write_shards(draw, aside, spec, ranges, FIRST_SEED[pool], todo, bar.update)
         distributed.barrier(f"{pool} pool written")
         if distributed.is_main():
             pools.assemble(aside, spec, len(ranges))
@@ -118,20 +120,21 @@ def write_shards(
     spec: pools.PoolSpec,
     ranges: Sequence[tuple[int, int]],
     first_seed: int,
-    name: str,
+    todo: Sequence[int],
+    done: Callable[[int], Any] = lambda count: None,
 ) -> None:
-    """Writes this process's shards of a pool in the making, except those it has already.
+    """Writes some shards of a pool in the making.
 
     Args:
-      draw: `_drawer`.
+      draw: `open_generator`.
       folder: of the pool in the making.
       spec: of the pool.
       ranges: [start, stop) of the images of every shard; image i has seed `first_seed` + i and, in
         turn, one class after the other.
       first_seed: of image 0.
-      name: shown at the progress bar.
+      todo: numbers of the shards to write.
+      done: called with the number of images after every batch.
     """
-    todo = [i for i in stream.mine(len(ranges)) if not pools.is_finished(folder, i)]
 
     def jobs() -> Iterator[tuple[tuple[int, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]]:
         for index in todo:
@@ -142,15 +145,11 @@ def write_shards(
                 seeds = (first_seed + rows).astype(np.uint32)
                 yield (index, labels, seeds), (seeds, labels)
 
-    results = itertools.groupby(draw.ahead(jobs()), key=lambda result: result[0][0])
-    with stream.progress(
-        name, sum(stop - start for start, stop in map(ranges.__getitem__, todo))
-    ) as bar:
-        for index, batches in results:
-            with pools.PoolShard(folder, spec, index, len(ranges)) as shard:
-                for (_, labels, seeds), images in batches:
-                    shard.write(images, labels, seeds)
-                    bar.update(len(images))
+    for index, batches in itertools.groupby(draw.ahead(jobs()), key=lambda job: job[0][0]):
+        with pools.PoolShard(folder, spec, index, len(ranges)) as shard:
+            for (_, labels, seeds), images in batches:
+                shard.write(images, labels, seeds)
+                done(len(images))
 
 
 def regenerate(
@@ -173,14 +172,14 @@ def regenerate(
                 f"{digest[: len(prefix)]}; give the --workdir it was made in"
             )
     real = prepare.open_split(workdir, "train")
-    draw = _drawer(config, workdir)
+    draw = open_generator(config, workdir)
     labels = np.array([label for _, label, _ in parsed])
     seeds = np.array([seed for _, _, seed in parsed], np.uint32)
     images = draw(seeds, labels)
     return records.to_unit(records.from_unit(images, real.dtype))
 
 
-def _drawer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
+def open_generator(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
     """The averaged generator: `(seeds, labels) -> images`, always run at the full batch."""
     spec, trained = train_gan.restore(config, workdir)
 

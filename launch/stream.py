@@ -7,7 +7,7 @@ in whatever order it is done.
 
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -98,7 +98,11 @@ class Forward:
             yield fetch()
 
 
-def progress(name: str, total: int) -> tqdm:
-    """A bar of images done, images per second and time left; shown by the main process."""
-    shown = {} if distributed.is_main() else {"disable": True}
-    return tqdm(total=total, desc=name, unit="image", unit_scale=True, **shown)
+def progress(name: str, ranges: Sequence[tuple[int, int]], todo: Sequence[int]) -> tqdm:
+    """A bar of images done, images per second and time left, shown by the main process.
+
+    It counts the shares `todo` of this process only.
+    """
+    total = sum(stop - start for start, stop in (ranges[index] for index in todo))
+    hidden = {} if distributed.is_main() else {"disable": True}
+    return tqdm(total=total, desc=name, unit="image", unit_scale=True, **hidden)

@@ -1,0 +1,215 @@
+"""Images per second of generating and filtering a pool, beside the bare forward passes.
+
+    python -m benchmarks.stream [--images=10240] [--size=64] [--width=16] [--json=PATH]
+    python -m benchmarks.stream --memory [--counts=1000,10000,100000]
+
+The networks of the default configuration, all but untrained, at the batch of `generate.batch`.
+Every repeat takes each side in turn over the same number of images: the generator alone; generator,
+quantisation and writing; the three networks of the filters alone, on images that lie in memory;
+reading, networks, filters and writing. What is done once per pool (joining the manifest, opening
+the pool, choosing what is kept) is timed apart and charged to the sides with the disk. A ratio is
+the stage's rate divided by that of its bare passes: 1 means that the devices never wait.
+
+With --memory, pools of several sizes are made and filtered, each in a process of its own, and the
+largest memory each ever took is printed: what grows with the pool, and what a million images need.
+"""
+
+import collections
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+import numpy as np
+from absl import app, flags, logging
+from scipy import ndimage
+
+from configs import default
+from data import pools, tables
+from data.loader import Part
+from launch import filter as filter_stage
+from launch import generate, models, prepare, stage, stream, train_features, train_gan
+from nn.host_memory import keep_freed_memory
+
+_IMAGES = flags.DEFINE_integer("images", 10240, "Images that every side takes in all.", 1)
+_REPEATS = flags.DEFINE_integer("repeats", 8, "Rounds; each takes every side in turn.", 1)
+_SIZE = flags.DEFINE_integer("size", 64, "Pixels a side; grey.")
+_WIDTH = flags.DEFINE_integer("width", 16, "Width of generator and discriminator.", 1)
+_BATCH = flags.DEFINE_integer("batch", 128, "Images per forward pass.", 1)
+_MEMORY = flags.DEFINE_bool("memory", False, "Measure memory instead of rates.")
+_COUNTS = flags.DEFINE_list("counts", ["1000", "10000", "100000"], "Pool sizes for --memory.")
+_FILL = flags.DEFINE_string("fill", "", "With --memory: only fill and filter this one.")
+_JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.")
+
+CLASSES = 10
+_REALS_PER_CLASS = 50
+
+
+def make_config(folder: pathlib.Path, size: int, width: int, batch: int) -> Any:
+    """The default experiment on `folder`/real.npz, every training two steps long."""
+    config = default.get_config()
+    config.tensorboard = False
+    config.data.source = f"npz:{folder / 'real.npz'}"
+    config.data.size = size
+    config.gan.width = width
+    config.generate.batch = batch
+    config.vrn.input_size = min(size, config.vrn.input_size)
+    for settings in (config.gan, config.features, config.vrn):
+        settings.steps = 2  # the least that the learning rate schedules allow
+    return config
+
+
+def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """A work directory with all that `generate --pool=second` and `filter` need."""
+    workdir, size = folder / "run", config.data.size
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(CLASSES), 2 * _REALS_PER_CLASS)
+    smooth = ndimage.gaussian_filter(random.normal(size=(len(labels), size, size)), (0, 2, 2))
+    images = np.clip(128 + 400 * smooth, 0, 255).astype(np.uint8)[..., None]
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "real.npz", images=images, labels=labels)
+    prepare.run(config, workdir, False)
+    train_gan.run(config, workdir, False)
+    train_features.run(config, workdir, False)
+    begun = stage.begin(workdir, "vrn", {}, needs=("data",))
+    real = prepare.open_split(workdir, "train")
+    trainer = models.Trainer(models.vrn_spec(config), real.image_shape, config.vrn, 0)
+    trainer.train([Part(real, config.vrn.batch)], begun.folder, name="VRN", seed=0, steps=2)
+    begun.finish()
+    return workdir
+
+
+class Clock:
+    """Seconds of named sides, round by round."""
+
+    def __init__(self):
+        self.seconds: dict[str, list[float]] = collections.defaultdict(list)
+
+    def time(self, name: str, do: Callable[[], Any]) -> Any:
+        """Calls `do` and keeps how long it took."""
+        began = time.perf_counter()
+        result = do()
+        self.seconds[name].append(time.perf_counter() - began)
+        return result
+
+
+def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+    """Images per second of every side, and the ratios."""
+    per_round = _IMAGES.value // _REPEATS.value
+    total = per_round * _REPEATS.value
+    ranges = [(i * per_round, (i + 1) * per_round) for i in range(_REPEATS.value)]
+    real = prepare.open_split(workdir, "train")
+    spec = pools.PoolSpec(real.class_names, real.image_shape, real.dtype, "0" * 64, "0" * 64)
+    draw = generate.open_generator(config, workdir)
+    look, judge = (
+        filter_stage.open_networks(config, workdir),
+        filter_stage.open_judge(config, workdir),
+    )
+    seeds = np.arange(look.batch, dtype=np.uint32)
+    labels = np.arange(look.batch) % CLASSES
+    images = draw(seeds, labels)
+    look(images, labels)  # compiles
+    clock, passes = Clock(), -(-per_round // look.batch)
+    pool_folder, scores = workdir / "pools" / "timed", workdir / "timed"
+
+    def bare(forward: stream.Forward, *arrays: np.ndarray) -> None:
+        for _ in forward.ahead((None, arrays) for _ in range(passes)):
+            pass
+
+    with tables.resumable_dir(pool_folder, "") as aside:
+        for number in range(_REPEATS.value):
+            clock.time("generator", lambda: bare(draw, seeds, labels))
+            todo = [number]
+            clock.time(
+                "generate",
+                lambda todo=todo: generate.write_shards(draw, aside, spec, ranges, 0, todo),
+            )
+        clock.time("generate once", lambda: pools.assemble(aside, spec, len(ranges)))
+    pool = clock.time("filter once", lambda: pools.open_pool(pool_folder, hold=False))
+    for part in ranges:
+        clock.time("networks", lambda: bare(look, images, labels))
+        clock.time(
+            "filter",
+            lambda part=part: filter_stage.score_shares(look, judge, pool, scores, [part]),
+        )
+    names = config.filter.names
+    clock.time(
+        "filter once",
+        lambda: filter_stage.combine(scores, pool, scores, ranges, names, total // CLASSES // 2),
+    )
+    once = {
+        name: sum(clock.seconds[f"{name} once"]) / _REPEATS.value for name in ("generate", "filter")
+    }
+    median = {
+        name: statistics.median(clock.seconds[name]) + once.get(name, 0.0)
+        for name in ("generator", "generate", "networks", "filter")
+    }
+    found = {name: per_round / seconds for name, seconds in median.items()}
+    found["generate / generator"] = found["generate"] / found["generator"]
+    found["filter / networks"] = found["filter"] / found["networks"]
+    return found
+
+
+def peak(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> int:
+    """Makes and filters a pool; the largest memory (bytes) that this process ever took."""
+    generate.make_pool(config, workdir, "second", overwrite=True)
+    filter_stage.run(config, workdir, True)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory(workdir: pathlib.Path) -> dict[str, float]:
+    """Peak memory in MB by pool size, bytes per further image, and what a million images need."""
+    sizes = [int(count) for count in _COUNTS.value]
+    taken = {}
+    for count in sizes:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "benchmarks.stream", "--memory", f"--fill={workdir}"),
+                *(f"--counts={count}", f"--size={_SIZE.value}", f"--width={_WIDTH.value}"),
+                f"--batch={_BATCH.value}",
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        taken[count] = int(done.stdout.split()[-1])
+        seconds = time.perf_counter() - began
+        print(f"{count:>9} images: peak {taken[count] / 1e6:.0f} MB ({seconds:.0f} s)", flush=True)
+    found = {f"{count} images, MB": taken[count] / 1e6 for count in sizes}
+    if len(sizes) > 1:
+        low, high = sizes[-2:]
+        slope = (taken[high] - taken[low]) / (high - low)
+        found["bytes per image"] = slope
+        found["1000000 images, MB"] = (taken[high] + slope * (1_000_000 - high)) / 1e6
+    return found
+
+
+def main(argv: list[str]) -> None:
+    """Measures and prints."""
+    del argv
+    logging.set_verbosity(logging.ERROR)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(_FILL.value).parent if _FILL.value else pathlib.Path(temporary)
+        config = make_config(folder, _SIZE.value, _WIDTH.value, _BATCH.value)
+        if _FILL.value:
+            config.generate.second_per_class = int(_COUNTS.value[0]) // CLASSES
+            print(peak(pathlib.Path(_FILL.value), config))
+            return
+        workdir = make_workdir(config, folder)
+        found = memory(workdir) if _MEMORY.value else rates(config, workdir)
+    for name, value in found.items():
+        print(f"{name:28} {value:10.2f}")
+    if _JSON.value:
+        tables.write_json(_JSON.value, found)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,7 +1,7 @@
 """Images per second of generating and filtering a pool, beside the bare forward passes.
 
     python -m benchmarks.stream [--images=10240] [--size=64] [--width=16] [--json=PATH]
-    python -m benchmarks.stream --memory [--counts=1000,10000,100000]
+    python -m benchmarks.stream --memory [--counts=1000,10000,20000,100000]
 
 The networks of the default configuration, all but untrained, at the batch of `generate.batch`.
 Every repeat takes each side in turn over the same number of images: the generator alone; generator,
@@ -16,7 +16,7 @@ largest memory each ever took is printed: what grows with the pool, and what a m
 
 import collections
 import pathlib
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -34,7 +34,7 @@ from configs import default
 from data import pools, tables
 from data.loader import Part
 from launch import filter as filter_stage
-from launch import generate, models, prepare, stage, stream, train_features, train_gan
+from launch import generate, prepare, stage, stream, train_features, train_gan, train_vrn
 from nn.host_memory import keep_freed_memory
 
 _IMAGES = flags.DEFINE_integer("images", 10240, "Images that every side takes in all.", 1)
@@ -43,7 +43,7 @@ _SIZE = flags.DEFINE_integer("size", 64, "Pixels a side; grey.")
 _WIDTH = flags.DEFINE_integer("width", 16, "Width of generator and discriminator.", 1)
 _BATCH = flags.DEFINE_integer("batch", 128, "Images per forward pass.", 1)
 _MEMORY = flags.DEFINE_bool("memory", False, "Measure memory instead of rates.")
-_COUNTS = flags.DEFINE_list("counts", ["1000", "10000", "100000"], "Pool sizes for --memory.")
+_COUNTS = flags.DEFINE_list("counts", ["1000", "10000", "20000", "100000"], "Pool sizes for --memory.")
 _FILL = flags.DEFINE_string("fill", "", "With --memory: only fill and filter this one.")
 _JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.")
 
@@ -79,7 +79,7 @@ def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pat
     train_features.run(config, workdir, False)
     begun = stage.begin(workdir, "vrn", {}, needs=("data",))
     real = prepare.open_split(workdir, "train")
-    trainer = models.Trainer(models.vrn_spec(config), real.image_shape, config.vrn, 0)
+    trainer = train_vrn._trainer(config, workdir)
     trainer.train([Part(real, config.vrn.batch)], begun.folder, name="VRN", seed=0, steps=2)
     begun.finish()
     return workdir
@@ -160,7 +160,9 @@ def peak(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> int:
     """Makes and filters a pool; the largest memory (bytes) that this process ever took."""
     generate.make_pool(config, workdir, "second", overwrite=True)
     filter_stage.run(config, workdir, True)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage: it counts what the parent took before this program was started.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
 
 
 def memory(workdir: pathlib.Path) -> dict[str, float]:

@@ -64,7 +64,7 @@ class PoolShard:
 
     def __init__(self, folder: pathlib.Path, spec: PoolSpec, index: int, count: int) -> None:
         """Begin shard ``index`` of ``count`` in ``folder``, whatever was there of it."""
-        self._folder, self._spec, self._index = folder, spec, index
+        self._folder, self._spec, self.index = folder, spec, index
         _entry(folder, index).unlink(missing_ok=True)
         self._shard = shards.ShardWriter(shards.shard_path(folder, NAME, SPLIT, index, count))
         self._seeds = SeedSet()
@@ -122,10 +122,10 @@ class PoolShard:
         self._shard.close()
         self._flush()
         self._part.close()
-        for path in (self._shard.path, _part(self._folder, self._index)):
+        for path in (self._shard.path, _part(self._folder, self.index)):
             tables.fsync(path)
         entry = self._shard.entry() | {"seeds": self._seeds.runs}
-        tables.write_json(_entry(self._folder, self._index), entry)
+        tables.write_json(_entry(self._folder, self.index), entry)
         self._closed = True
 
     def release(self) -> None:
@@ -135,7 +135,7 @@ class PoolShard:
         self._shard.abandon()
         with contextlib.suppress(OSError):  # a full disk: the error that led here is to be told
             self._part.close()
-        _part(self._folder, self._index).unlink(missing_ok=True)
+        _part(self._folder, self.index).unlink(missing_ok=True)
 
     def __enter__(self) -> "PoolShard":
         return self
@@ -167,7 +167,7 @@ class PoolShard:
             "checkpoint_digest": pa.repeat(spec.checkpoint_digest, count),
             "data_digest": pa.repeat(spec.data_digest, count),
             "synthetic": pa.repeat(True, count),
-            "shard": pa.repeat(pa.scalar(self._index, pa.int64()), count),
+            "shard": pa.repeat(pa.scalar(self.index, pa.int64()), count),
             "index": self._written + np.arange(count),
         }
         self._written += count

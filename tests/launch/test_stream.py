@@ -1,0 +1,175 @@
+"""Pools made and filtered by several processes, killed, or on a full disk: always the same pool."""
+
+import itertools
+import json
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import stream as benchmark
+from data import pools, tables
+from launch import stream
+from tests.launch import programs, streaming
+
+
+def _start(workdir: pathlib.Path, *flags: str, devices: int = 1) -> subprocess.Popen:
+    environment = programs.environment()
+    if devices > 1:
+        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.launch.streaming", str(workdir), *flags],
+        cwd=programs.ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def _end(process: subprocess.Popen) -> tuple[int, str]:
+    try:
+        output, _ = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> pathlib.Path:
+    """A work directory with networks, before the second pool."""
+    folder = tmp_path_factory.mktemp("trained")
+    return benchmark.make_workdir(streaming.config(folder), folder)
+
+
+@pytest.fixture(scope="module")
+def straight(trained, tmp_path_factory) -> pathlib.Path:
+    """The work directory after an undisturbed run in one process on one device."""
+    workdir = _copy(trained, tmp_path_factory.mktemp("straight"))
+    code, output = _end(_start(workdir))
+    assert code == 0, output
+    return workdir
+
+
+def _copy(trained: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    shutil.copy(trained.parent / "real.npz", folder)
+    return pathlib.Path(shutil.copytree(trained, folder / "run"))
+
+
+def _images(workdir: pathlib.Path) -> dict[str, bytes]:
+    """Sample id to pixels."""
+    pool = pools.open_pool(workdir / "pools" / "second")
+    return dict(
+        zip(pool.ids.tolist(), map(bytes, pool.read_raw(np.arange(len(pool)))), strict=True)
+    )
+
+
+def _files(folder: pathlib.Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "stage.json"}
+
+
+def _scores(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    return tables.read_parquet(workdir / "filter" / "scores.parquet")
+
+
+def test_shares_are_even_and_cover_everything():
+    assert stream.shares(10, 3) == [(0, 3), (3, 6), (6, 10)]
+    assert stream.shares(2, 5) == [(0, 1), (1, 2)]
+    ranges = stream.shares(10 * stream.SHARE + 1)
+    assert len(ranges) == 11
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == 10 * stream.SHARE + 1
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(ranges))
+
+
+def test_an_undisturbed_run(straight):
+    assert sorted(p.name for p in (straight / "pools").iterdir()) == ["second"]
+    folder = straight / "pools" / "second"
+    assert len(list(folder.glob("pool-train.array_record-*-of-00004"))) == 4
+    assert not list(folder.glob(".*"))
+    pool = pools.open_pool(folder)
+    assert len(pool) == 10 * streaming.PER_CLASS
+    np.testing.assert_array_equal(pool.seeds, 2**31 + np.arange(len(pool)))
+    np.testing.assert_array_equal(pool.labels, np.arange(len(pool)) % 10)
+    assert sorted(p.name for p in (straight / "filter").iterdir()) == [
+        "embeddings.npz", "scores.parquet", "stage.json",
+    ]  # fmt: skip
+    table = _scores(straight)
+    assert len(table["score"]) == 5 * len(pool)
+    for name in dict.fromkeys(table["filter"]):
+        rows = table["filter"] == name
+        np.testing.assert_array_equal(table["sample_id"][rows], pool.ids)
+        kept = pool.labels[table["kept"][rows]]
+        np.testing.assert_array_equal(np.bincount(kept), [streaming.PER_CLASS // 2] * 10)
+    assert len(tables.map_npz(straight / "filter" / "embeddings.npz")["second"]) == len(pool)
+
+
+def test_two_processes_with_two_devices_each_share_the_shards(trained, straight, tmp_path):
+    workdir = _copy(trained, tmp_path)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    running = [_start(workdir, f"--peers={port},2,{i}", devices=2) for i in range(2)]
+    ended = [_end(process) for process in running]
+    assert [code for code, _ in ended] == [0, 0], ended
+    written = [
+        {line for line in text.splitlines() if line.startswith("wrote")} for _, text in ended
+    ]
+    assert written == [{"wrote 0", "wrote 2"}, {"wrote 1", "wrote 3"}]
+    assert _images(workdir) == _images(straight)
+    one, two = _scores(straight), _scores(workdir)
+    np.testing.assert_array_equal(one["sample_id"], two["sample_id"])
+    # A device has half the rows here, which may round otherwise.
+    np.testing.assert_allclose(one["score"], two["score"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["pool", "filter"])
+def test_kill_minus_nine_goes_on_with_the_next_share(trained, straight, tmp_path, stage):
+    workdir = _copy(trained, tmp_path)
+    code, output = _end(_start(workdir, f"--kill={stage}"))
+    assert code == -signal.SIGKILL, output
+    folder = workdir / {"pool": "pools/second", "filter": "filter"}[stage]
+    assert json.loads((folder / "stage.json").read_text())["status"] == "running"
+    assert not list(folder.glob("*.array_record*"))
+    assert not (folder / "scores.parquet").exists()
+    code, output = _end(_start(workdir))
+    assert code == 0, output
+    lines = output.splitlines()
+    if stage == "pool":
+        assert [line for line in lines if line.startswith("wrote")] == ["wrote 2", "wrote 3"]
+    else:
+        assert not [line for line in lines if line.startswith("wrote")]
+        again = [line for line in lines if line.startswith("scored 0")]
+        assert len(again) == 3
+    assert _files(workdir / "pools" / "second") == _files(straight / "pools" / "second")
+    assert (workdir / "filter" / "scores.parquet").read_bytes() == (
+        straight / "filter" / "scores.parquet"
+    ).read_bytes()
+    assert [p.name for p in (workdir / "pools").iterdir()] == ["second"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_anything(trained, tmp_path):
+    workdir = _copy(trained, tmp_path)
+    # Bytes a file may have: less than a shard of this pool, more than stage.json.
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", limited, "-m", "launch.generate", "--pool=second"),
+            *("--config=configs/default.py", f"--workdir={workdir}"),
+            *(f"--config.gan.width={streaming.WIDTH}", "--config.generate.second_per_class=400"),
+        ],
+        cwd=programs.ROOT, env=programs.environment(), capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "could not be written" in last
+    assert "free some space" in last
+    assert [p.name for p in (workdir / "pools").iterdir()] == ["second"]
+    assert [p.name for p in (workdir / "pools" / "second").iterdir()] == ["stage.json"]

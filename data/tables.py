@@ -166,7 +166,7 @@ def map_npz(path: PathLike) -> dict[str, np.ndarray]:
             file.seek(member.header_offset + 26)
             lengths = struct.unpack("<HH", file.read(4))  # of its name and further fields
             file.seek(sum(lengths), os.SEEK_CUR)
-            if np.lib.format.read_magic(file) != (1, 0) or member.compress_type:
+            if member.compress_type or np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError(f"{member.filename} was not written by this project")
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
             start = file.tell()

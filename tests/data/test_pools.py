@@ -3,15 +3,18 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow_datasets as tfds
 
-from data import pools, tables
+from data import pools, shards, tables
 from data.errors import UserError
 from data.pools import PoolWriter, open_pool, parse_sample_id, sample_id
 from data.records import from_unit, write_records
+from data.sample_ids import SeedSet
 
 from .conftest import make_records
 
@@ -158,3 +161,62 @@ def test_real_images_are_no_pool(tmp_path):
     )
     with pytest.raises(UserError, match="holds real images, not a pool"):
         open_pool(tmp_path / "d")
+
+
+def test_records_are_what_tfds_makes_of_them(rng):
+    image = rng.integers(0, 2**16, (4, 3, 2)).astype(np.uint16)
+    features = shards.make_features((4, 3, 2), np.dtype(np.uint16), ["cat", "dog"])
+    record = {"image": image, "label": -1, "sample_id": "a", "group": "p7", "synthetic": True}
+    encoded = shards.encode(*record.values())
+    assert encoded == shards.encode(*record.values())
+    decoded = features.deserialize_example_np(encoded)
+    np.testing.assert_array_equal(decoded.pop("image"), image)
+    assert decoded == {"label": -1, "sample_id": b"a", "group": b"p7", "synthetic": True}
+
+
+def test_seeds_in_a_row_are_one_run_and_no_seed_comes_twice():
+    seen = SeedSet()
+    for start in (6, 0, 3, 12):
+        seen.add(start + np.array([2, 0, 1]))
+    assert seen.runs == [[0, 8], [12, 14]]
+    other = SeedSet([[9, 11]])
+    seen.merge(other.runs)
+    assert seen.runs == [[0, 14]]
+    for again in ([14], [20, 0], [30, 31, 30]):
+        with pytest.raises(ValueError, match="already in the pool"):
+            seen.add(np.array(again))
+
+
+def test_an_image_in_two_shards_is_refused(tmp_path):
+    images = np.zeros((1, 4, 4, 1))
+    writer = _writer(tmp_path / "pool", num_shards=2)
+    writer.write(images, [0], [1])
+    writer.write(images, [0], [1])
+    with pytest.raises(ValueError, match="seed 1 is already in the pool"):
+        writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_subsets_of_subsets_read_the_same_images(tmp_path, rng, hold):
+    images = rng.uniform(-1, 1, (9, 4, 4, 1)).astype(np.float32)
+    _write(tmp_path / "pool", images, dtype=np.float32)
+    part = open_pool(tmp_path / "pool", hold=hold).subset(np.arange(9) > 2).subset([4, 0])
+    np.testing.assert_array_equal(part.read(np.array([1, 0])), images[[3, 7]])
+    np.testing.assert_array_equal(part.seeds, [107, 103])
+    assert part.ids.tolist() == part.ids_at(np.arange(2)).to_pylist()
+    assert part.ids[0] == sample_id(DIGEST, 1, 107)
+
+
+def test_memory_of_a_writer_does_not_grow_with_the_pool(tmp_path):
+    """Between 40,000 and 200,000 images at most a few bytes each may stay."""
+    images, size = np.zeros((4000, 1, 1, 1), np.float32), []
+    with _writer(tmp_path / "pool", image_shape=(1, 1, 1)) as writer:
+        tracemalloc.start()
+        for number in range(50):
+            rows = number * 4000 + np.arange(4000)
+            writer.write(images, rows % 2, rows)
+            if number in (9, 49):
+                size.append(tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes())
+        tracemalloc.stop()
+    assert size[1] - size[0] < 4 * 160_000

@@ -1,4 +1,6 @@
+import contextlib
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -56,6 +58,50 @@ def test_npz_is_written_aside(tmp_path):
         np.testing.assert_array_equal(file["x"], [0, 1, 2])
         np.testing.assert_array_equal(file["y"], np.ones((2, 2)))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_npz_joined_from_files_is_mapped_not_read(tmp_path, truncate):
+    parts = [np.arange(n * 3, dtype=np.float32).reshape(n, 3) + n for n in (4, 1, 0, 2)]
+    paths = [tmp_path / f"{i}.npz" for i in range(4)]
+    for path, part in zip(paths, parts, strict=True):
+        tables.write_npz(path, x=part, other=np.arange(5))
+    whole = tmp_path / "whole.npz"
+    tables.write_npz(whole, x=tables.Joined(paths, "x"), names=np.array(["a", "bc"]))
+    found = tables.map_npz(whole)
+    assert isinstance(found["x"], np.memmap)
+    np.testing.assert_array_equal(found["x"], np.concatenate(parts))
+    np.testing.assert_array_equal(found["names"], ["a", "bc"])
+    with np.load(whole) as file:
+        np.testing.assert_array_equal(file["x"], np.concatenate(parts))
+    np.savez_compressed(tmp_path / "packed.npz", x=parts[0])
+    with pytest.raises(ValueError, match="was not written by this project"):
+        tables.map_npz(tmp_path / "packed.npz")
+    truncate(whole)
+    with pytest.raises(zipfile.BadZipFile):
+        tables.map_npz(whole)
+
+
+def test_a_resumable_folder_outlives_what_stops_it(tmp_path):
+    target = tmp_path / "pool"
+
+    def stop(key: str, content: str | None) -> list[str]:
+        with contextlib.suppress(RuntimeError), tables.resumable_dir(target, key) as aside:
+            found = [p.name for p in aside.iterdir() if p.name != ".key"]
+            if content:
+                (aside / content).write_text("new")
+            raise RuntimeError("stop")
+        assert not target.exists()
+        return found
+
+    assert stop("one", None) == []
+    assert list(tmp_path.iterdir()) == []  # nothing to keep
+    assert stop("one", "a") == []
+    assert stop("one", "b") == ["a"]
+    assert stop("two", "c") == []  # of another key: begun afresh
+    with tables.resumable_dir(target, "two") as aside:
+        assert aside == tables.unfinished(target)
+        (aside / ".key").unlink()
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["pool", "pool/c"]
 
 
 def _fill_and_fail(writer, name):

@@ -99,3 +99,11 @@ def test_class_histogram():
     assert found["shares"] == [0.75, 0.25, 0, 0]
     assert found["total_variation"] == pytest.approx(0.5)
     assert fidelity.class_histogram(np.arange(8) % 4, 4)["total_variation"] == 0
+
+
+def test_coverage_in_blocks_is_the_same(monkeypatch):
+    rng = np.random.default_rng(3)
+    real, fake = rng.normal(size=(50, 4)), rng.normal(0.3, 1, (70, 4))
+    whole = fidelity.coverage_metrics(real, fake, k=3)
+    monkeypatch.setattr(fidelity, "BLOCK_ELEMENTS", 50 * 7)
+    assert fidelity.coverage_metrics(real, fake, k=3) == whole

@@ -41,3 +41,12 @@ def test_pairwise_is_the_norm_of_differences():
     x, y = rng.normal(size=(9, 4)), rng.normal(size=(5, 4))
     expected = np.linalg.norm(x[:, None] - y[None], axis=2)
     np.testing.assert_allclose(neighbours.pairwise(x, y), expected, atol=1e-12)
+
+
+def test_blocks_shrink_as_the_reference_grows(monkeypatch):
+    rng = np.random.default_rng(4)
+    x, reference = rng.normal(size=(40, 5)), rng.normal(size=(300, 5))
+    whole = neighbours.nearest(x, reference, 3)
+    monkeypatch.setattr(neighbours, "BLOCK_ELEMENTS", 1)
+    for one, other in zip(neighbours.nearest(x, reference, 3), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -44,6 +46,22 @@ def test_the_best_are_kept_and_ties_go_by_order():
 def test_random_follows_the_seed(inputs):
     first, again = filters.score("random", inputs), filters.score("random", inputs)
     np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("name", filters.FILTERS)
+def test_piece_by_piece_gives_the_same_scores(inputs, name):
+    whole, pieces = filters.score(name, inputs), []
+    for start in range(0, len(inputs.pool), 70):
+        rows = slice(start, start + 70)
+        piece = dataclasses.replace(
+            inputs,
+            pool=inputs.pool.rows(rows),
+            vrn_score=inputs.vrn_score[rows],
+            discriminator_score=inputs.discriminator_score[rows],
+            first_row=start,
+        )
+        pieces.append(filters.score(name, piece))
+    np.testing.assert_allclose(np.concatenate(pieces), whole, rtol=1e-12)
 
 
 def test_errors_name_the_mend(inputs):

@@ -54,7 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
     generate.first_per_class = 300  # first pool (S1), annotated
     generate.second_per_class = 400  # second pool (S2), filtered
     generate.batch = 100  # images per forward pass; part of what regenerates an image
-    generate.shards = 1  # record files per pool
+    generate.shards = 1  # fewest record files per pool; there is one per process and 16,384 images
 
     config.features = features = ml_collections.ConfigDict()
     features.depth = 10  # the small network on real images that all arms share

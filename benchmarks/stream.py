@@ -43,7 +43,9 @@ _SIZE = flags.DEFINE_integer("size", 64, "Pixels a side; grey.")
 _WIDTH = flags.DEFINE_integer("width", 16, "Width of generator and discriminator.", 1)
 _BATCH = flags.DEFINE_integer("batch", 128, "Images per forward pass.", 1)
 _MEMORY = flags.DEFINE_bool("memory", False, "Measure memory instead of rates.")
-_COUNTS = flags.DEFINE_list("counts", ["1000", "10000", "20000", "100000"], "Pool sizes for --memory.")
+_COUNTS = flags.DEFINE_list(
+    "counts", ["1000", "10000", "20000", "100000"], "Pool sizes for --memory."
+)
 _FILL = flags.DEFINE_string("fill", "", "With --memory: only fill and filter this one.")
 _JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.")
 

@@ -33,6 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     gan.z_dim = 64  # length of the latent vector
     gan.width = 16  # dcgan: channels at the full resolution; doubled at each halving, at most 8x;
     # resnet: channels are multiples of it, 64 is the published network
+    gan.dtype = "float32"  # of the products: float32, or bfloat16 where the device is made for it
     gan.loss = "non_saturating"  # non_saturating, hinge or wasserstein
     gan.penalty = "r1"  # none, r1 (on reals) or gp (WGAN-GP, on interpolates)
     gan.penalty_weight = 0.1  # gamma of r1 (gamma/2 |grad|^2) or lambda of gp
@@ -60,6 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
     features.depth = 10  # the small network on real images that all arms share
     features.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     features.width = 16
+    features.dtype = "float32"  # of the products, or bfloat16
     features.batch = 32
     features.lr = 2e-3
     features.steps = 400
@@ -84,6 +86,7 @@ def get_config() -> ml_collections.ConfigDict:
     vrn.depth = 18  # 18, 34, 50 or 101
     vrn.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     vrn.width = 16  # channels of the first stage; 64 is the published ResNet
+    vrn.dtype = "float32"  # of the products, or bfloat16
     vrn.input_size = 32  # both classes are reduced to this many pixels: generator traces go
     vrn.positives = "real"  # real, or real+accepted (adds the real-like images of the pool)
     vrn.batch = 32
@@ -107,6 +110,7 @@ def get_config() -> ml_collections.ConfigDict:
     target.depth = 10
     target.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     target.width = 16
+    target.dtype = "float32"  # of the products, or bfloat16
     target.batch = 32
     target.lr = 2e-3
     target.steps = 300  # the same for every arm

@@ -17,6 +17,7 @@ from gan.models import MODELS
 from launch import loop, prepare, rng
 from launch import mesh as mesh_lib
 from launch.checkpoint import Checkpoints
+from nn.precision import DTYPES
 from nn.resnet import ResNet
 from vrn import classifier, traces
 
@@ -26,8 +27,14 @@ def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_st
     real = prepare.open_split(workdir, "train")
     size, _, channels = real.image_shape
     gan, classes = config.gan, len(real.class_names)
-    shape = {"size": size, "channels": channels, "width": gan.width, "num_classes": classes}
     family = MODELS[gan.model]
+    shape = {
+        "size": size,
+        "channels": channels,
+        "width": gan.width,
+        "num_classes": classes,
+        "dtype": DTYPES[gan.dtype],
+    }
     options = {"spectral": True} if gan.spectral else {}
     return gan_state.GanSpec(
         generator=family.Generator(**shape, z_dim=gan.z_dim),
@@ -48,20 +55,19 @@ def classifier_spec(
     settings: ml_collections.ConfigDict, classes: int, steps: int, **more: Any
 ) -> classifier.ClassifierSpec:
     """A ResNet with AdamW and a cosine schedule over `steps` after a tenth of warm-up."""
-    return _classifier_spec(
-        settings.depth, settings.width, settings.stem, settings.lr, classes, steps, **more
-    )
+    names = ("depth", "width", "stem", "dtype", "lr")
+    return _classifier_spec(*(settings[name] for name in names), classes, steps, **more)
 
 
 # Specs are static arguments: the same one for the same settings is one compilation in a pipeline.
 @functools.cache
 def _classifier_spec(
-    depth: int, width: int, stem: str, lr: float, classes: int, steps: int, **more: Any
+    depth: int, width: int, stem: str, dtype: str, lr: float, classes: int, steps: int, **more: Any
 ) -> classifier.ClassifierSpec:
     warmup = max(1, steps // 10)
     schedule = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, decay_steps=steps)
     return classifier.ClassifierSpec(
-        model=ResNet(classes, depth, width, stem),
+        model=ResNet(classes, depth, width, stem, DTYPES[dtype]),
         tx=optax.adamw(schedule, weight_decay=1e-3),
         num_classes=classes,
         **more,

@@ -12,6 +12,7 @@ from gan.losses import LOSSES
 from gan.models import MODELS
 from gan.models.dcgan import SIZES
 from gan.penalties import PENALTIES
+from nn.precision import DTYPES
 from nn.resnet import DEPTHS
 from vrn import annotators, calibrate, estimators, target
 from vrn.filters import FILTERS
@@ -22,6 +23,10 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": SIZES,
     "data.augment": TRANSFORMS,
     "gan.model": MODELS,
+    "gan.dtype": DTYPES,
+    "features.dtype": DTYPES,
+    "vrn.dtype": DTYPES,
+    "target.dtype": DTYPES,
     "gan.loss": LOSSES,
     "gan.penalty": PENALTIES,
     "gan.diffaugment": POLICIES,

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from nn import conv_cpu
+from nn.precision import Dtype, cast
 from nn.spectral import normalised
 
 Padding = Literal["SAME", "VALID"] | int | Sequence[tuple[int, int]]
@@ -247,7 +248,8 @@ def conv_transpose(
 class Conv(nn.Module):
     """Square-kernel convolution layer on [B, H, W, C] with an optional bias.
 
-    `spectral` divides the kernel by its largest singular value, see `nn.spectral`.
+    `spectral` divides the kernel by its largest singular value, see `nn.spectral`. Images and
+    kernel are multiplied in `dtype`, see `nn.precision`; parameters stay in float32.
     """
 
     features: int
@@ -257,6 +259,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     spectral: bool = False
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -264,9 +267,11 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         w = self.param("kernel", self.kernel_init, shape)
         w = normalised(self, w) if self.spectral else w
+        x, w = cast(self.dtype, x, w)
         y = conv(x, w, strides=(self.stride, self.stride), padding=self.padding)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            y = y + bias.astype(y.dtype)
         return y
 
 
@@ -274,7 +279,7 @@ class ConvTranspose(nn.Module):
     """Square-kernel transposed convolution layer: `stride` times larger images with `features`.
 
     The kernel parameter is [kernel, kernel, features, C], the kernel of the convolution that the
-    layer transposes.
+    layer transposes. For `dtype` see `Conv`.
     """
 
     features: int
@@ -282,13 +287,16 @@ class ConvTranspose(nn.Module):
     stride: int = 2
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images [B, H, W, C] to [B, H * stride, W * stride, features]."""
         shape = (self.kernel, self.kernel, self.features, x.shape[-1])
         w = self.param("kernel", self.kernel_init, shape)
+        x, w = cast(self.dtype, x, w)
         y = conv_transpose(x, w, strides=(self.stride, self.stride))
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+            y = y + bias.astype(y.dtype)
         return y

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nn.precision import widen
+
 _EPSILON = 1e-5
 
 
@@ -38,8 +40,10 @@ def group_norm(
         epsilon: added to the variance.
 
     Returns:
-        [B, H, W, C]; before scale and shift every group of every image has mean 0 and variance 1.
+        [B, H, W, C] in x's type, computed in float32 or wider; before scale and shift every group
+        of every image has mean 0 and variance 1.
     """
+    dtype, x = x.dtype, widen(x)
     batch, height, width, channels = x.shape
     members = channels // groups
 
@@ -51,7 +55,7 @@ def group_norm(
     centred = x - group_mean(x.sum((1, 2)))
     variance = group_mean(jnp.square(centred).sum((1, 2)))
     factor = lax.rsqrt(variance + epsilon) * scale[:, None, None, :]
-    return centred * factor + shift[:, None, None, :]
+    return (centred * factor + shift[:, None, None, :]).astype(dtype)
 
 
 class GroupNorm(nn.Module):
@@ -89,7 +93,7 @@ class ClassGroupNorm(nn.Module):
         shift = self.param("shift", nn.initializers.zeros_init(), shape)
         # A one-hot product instead of a gather: unknown labels give a zero row, and its gradient
         # is a matrix product instead of a scatter.
-        chosen = jax.nn.one_hot(labels, self.num_classes, dtype=x.dtype)
+        chosen = jax.nn.one_hot(labels, self.num_classes, dtype=scale.dtype)
         scale = 1 + chosen @ (scale - 1)
         shift = chosen @ shift
         return group_norm(x, group_count(channels), scale, shift)

@@ -7,6 +7,7 @@ import jax
 
 from nn.conv import Conv
 from nn.norm import GroupNorm
+from nn.precision import Dtype, widen
 
 # Depth to (blocks per stage, whether the blocks are bottlenecks), table 1 of He et al. 2016; depth
 # 10 is one basic block per stage.
@@ -29,11 +30,13 @@ class Block(nn.Module):
         width: channels of the 3x3 convolutions.
         stride: of the first 3x3 convolution and of the shortcut.
         bottleneck: 1x1-3x3-1x1 with four times `width` at the end instead of 3x3-3x3.
+        dtype: of the products, see `nn.precision`.
     """
 
     width: int
     stride: int
     bottleneck: bool
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -49,12 +52,12 @@ class Block(nn.Module):
         shortcut, features = x, layers[-1][0]
         for index, (width, kernel, stride) in enumerate(layers):
             last = index == len(layers) - 1
-            x = _conv(width, kernel, stride)(x)
+            x = _conv(width, kernel, stride, self.dtype)(x)
             # A last scale of zero starts every block as the identity, which lets 100 layers train.
             x = GroupNorm(nn.initializers.zeros_init() if last else nn.initializers.ones_init())(x)
             x = x if last else nn.relu(x)
         if shortcut.shape != x.shape:
-            shortcut = GroupNorm()(_conv(features, 1, self.stride)(shortcut))
+            shortcut = GroupNorm()(_conv(features, 1, self.stride, self.dtype)(shortcut))
         return nn.relu(x + shortcut)
 
 
@@ -69,12 +72,14 @@ class ResNet(nn.Module):
         width: channels of the first stage.
         stem: 'imagenet' (7x7 stride 2 and a max pool), 'small' (3x3 stride 1), or 'auto': small up
             to 64 px.
+        dtype: of the convolutions' products, see `nn.precision`; features and logits are float32.
     """
 
     num_outputs: int
     depth: int = 18
     width: int = 64
     stem: Literal["small", "imagenet", "auto"] = "auto"
+    dtype: Dtype = None
 
     def setup(self):
         """Names the layers; flax calls it before either method."""
@@ -83,11 +88,13 @@ class ResNet(nn.Module):
         if self.stem not in ("small", "imagenet", "auto"):
             raise ValueError(f"ResNet stem {self.stem!r} is unknown: 'small', 'imagenet' or 'auto'")
         counts, bottleneck = STAGES[self.depth]
-        self.small_stem = _conv(self.width, 3, 1)
-        self.imagenet_stem = _conv(self.width, 7, 2)
+        self.small_stem = _conv(self.width, 3, 1, self.dtype)
+        self.imagenet_stem = _conv(self.width, 7, 2, self.dtype)
         self.stem_norm = GroupNorm()
         self.blocks = [
-            Block(self.width * 2**stage, 2 if stage > 0 and index == 0 else 1, bottleneck)
+            Block(
+                self.width * 2**stage, 2 if stage > 0 and index == 0 else 1, bottleneck, self.dtype
+            )
             for stage, count in enumerate(counts)
             for index in range(count)
         ]
@@ -103,13 +110,15 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
         for block in self.blocks:
             x = block(x)
-        return x.mean((1, 2))
+        return widen(x).mean((1, 2))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits: [B, H, W, C] to [B, num_outputs]."""
         return self.head(self.features(x))
 
 
-def _conv(features: int, kernel: int, stride: int) -> Conv:
+def _conv(features: int, kernel: int, stride: int, dtype: Dtype) -> Conv:
     # Padding by half the kernel on both sides keeps a stride-2 layer centred, as 'SAME' does not.
-    return Conv(features, kernel, stride, kernel // 2, use_bias=False, kernel_init=_he_normal)
+    return Conv(
+        features, kernel, stride, kernel // 2, use_bias=False, kernel_init=_he_normal, dtype=dtype
+    )

@@ -27,6 +27,7 @@ from absl import app, flags
 from benchmarks.train_step import flops, measure, ours
 from benchmarks.train_step.rows import GANS, SIZES, Row, rows
 from nn.host_memory import keep_freed_memory
+from nn.precision import DTYPES
 
 try:
     import torch
@@ -42,6 +43,9 @@ _REPEATS = flags.DEFINE_integer(
     "repeats", 5, "Rounds; each times every side in turn, so that disturbances hit all alike.", 1
 )
 _STEPS = flags.DEFINE_integer("steps", 3, "Steps that each side takes in a round.", 1)
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", list(DTYPES), "Of the networks' products; PyTorch uses autocast."
+)
 _TORCH = flags.DEFINE_bool("torch", True, "Measure PyTorch if it is installed.")
 _TORCH_COMPILE = flags.DEFINE_bool("torch_compile", True, "Measure torch.compile too.")
 
@@ -63,16 +67,18 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
     Raises:
         agreement.DisagreementError: both sides do not compute the same.
     """
-    work = ours.build(row)
+    dtype = DTYPES[_DTYPE.value]
+    work = ours.build(row, dtype)
     mine = ours.Side(work)
     notes: list[str] = []
     differences, sides = {}, {}
     if with_torch:
         manner = _manner()
         # Accelerators round products of float32 unless they are told not to.
-        exact = mine if manner.device == "cpu" else None
-        differences = agreement.check(work, manner, exact)
+        exact = mine if manner.device == "cpu" and dtype is None else None
+        differences = agreement.check(ours.build(row), manner, exact)
         agreement.verdict(differences)
+        manner = dataclasses.replace(manner, bfloat16=dtype is not None)
         layouts = [dataclasses.replace(manner, channels_last=last) for last in (False, True)]
         # On accelerators with their own units for it, channels last is PyTorch's advice.
         layouts = layouts if manner.device == "cpu" else layouts[1:]
@@ -92,7 +98,7 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
     times = measure.interleaved({"ours": mine} | sides, _REPEATS.value, _STEPS.value)
     medians = measure.median(times)
     needed = flops.needed(work)
-    result = {"name": row.name} | dataclasses.asdict(row)
+    result = {"name": row.name} | dataclasses.asdict(row) | {"dtype": _DTYPE.value}
     for name in ("ours", "torch_eager", "torch_compile"):
         result[f"{name}_ms"] = medians.get(name)
     for name in ("eager", "compile"):
@@ -156,9 +162,9 @@ def main(argv: Sequence[str]) -> int:
     keep_freed_memory()
     with_torch = _TORCH.value and torch is not None
     peer = f"PyTorch {torch.__version__}" if with_torch else "PyTorch not measured"
-    rate = measure.matmul_rate(jnp.float32)
+    rate = measure.matmul_rate(DTYPES[_DTYPE.value] or jnp.float32)
     print(f"jax {jax.__version__} on {jax.devices()[0]}, {peer}, ms per step")
-    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s in float32")
+    print(f"matrix product: {rate / 1e9:.0f} GFLOP/s in {_DTYPE.value}")
     print(_HEAD)
     results, failed = [], 0
     for row in chosen:

@@ -15,6 +15,7 @@ from gan import state as gan_state
 from gan import steps as gan_steps
 from gan.models import MODELS
 from gan.steps import Use
+from nn.precision import Dtype
 from nn.resnet import ResNet
 from vrn import classifier, traces
 
@@ -61,18 +62,23 @@ class Work:
         return (rows.GANS | rows.CLASSIFIERS)[self.row.kind]
 
 
-def build(row: rows.Row) -> Work:
-    """Networks, initial state and a batch of noise for a row."""
+def build(row: rows.Row, dtype: Dtype = None) -> Work:
+    """Networks, initial state and a batch of noise for a row.
+
+    Args:
+        row: the row.
+        dtype: of the networks' products, see `nn.precision`.
+    """
     keys = jax.random.split(jax.random.key(0), 3)
     if row.kind in rows.GANS:
         settings = rows.GANS[row.kind]
-        spec = _gan_spec(row, settings)
+        spec = _gan_spec(row, settings, dtype)
         state = gan_state.init_state(spec, keys[1])
         classes, losses = rows.CLASSES, ("d_loss", "penalty", "g_loss")
         count = row.batch * settings.n_critic
     else:
         settings = rows.CLASSIFIERS[row.kind]
-        spec = _classifier_spec(row, settings)
+        spec = _classifier_spec(row, settings, dtype)
         shape = (row.size, row.size, rows.CHANNELS)
         init = jax.jit(functools.partial(classifier.init_state, image_shape=shape, spec=spec))
         state = init(keys[1])
@@ -85,14 +91,14 @@ def build(row: rows.Row) -> Work:
     return Work(row, spec, state, batch, keys[2], losses)
 
 
-def _gan_spec(row: rows.Row, settings: rows.Gan) -> gan_state.GanSpec:
+def _gan_spec(row: rows.Row, settings: rows.Gan, dtype: Dtype) -> gan_state.GanSpec:
     family = MODELS[settings.model]
     shape = (row.size, rows.CHANNELS, row.width, rows.CLASSES)
     options = {"spectral": True} if settings.spectral else {}
     adam = optax.adam(settings.learning_rate, settings.b1, settings.b2)
     return gan_state.GanSpec(
-        family.Generator(*shape, z_dim=rows.LATENT),
-        family.Discriminator(*shape, **options),
+        family.Generator(*shape, z_dim=rows.LATENT, dtype=dtype),
+        family.Discriminator(*shape, **options, dtype=dtype),
         adam,
         adam,
         loss=settings.loss,
@@ -103,11 +109,13 @@ def _gan_spec(row: rows.Row, settings: rows.Gan) -> gan_state.GanSpec:
     )
 
 
-def _classifier_spec(row: rows.Row, settings: rows.Classifier) -> classifier.ClassifierSpec:
+def _classifier_spec(
+    row: rows.Row, settings: rows.Classifier, dtype: Dtype
+) -> classifier.ClassifierSpec:
     size = row.size // settings.reduction
     stem = "imagenet" if size >= settings.imagenet_from else "small"
     return classifier.ClassifierSpec(
-        ResNet(settings.classes, settings.depth, row.width, stem),
+        ResNet(settings.classes, settings.depth, row.width, stem, dtype),
         optax.adamw(CLASSIFIER_RATE, weight_decay=WEIGHT_DECAY),
         settings.classes,
         prepare=Reduction(size) if settings.reduction > 1 else classifier.unprepared,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from gan.models.projection import class_term
 from nn.conv import Conv, ConvTranspose
 from nn.norm import ClassGroupNorm
+from nn.precision import Dtype, widen
 
 SIZES = (16, 32, 64, 128)
 _SMALLEST = 4
@@ -35,6 +36,7 @@ class Generator(nn.Module):
         width: channels of the finest hidden layer.
         num_classes: labels are 0 ... num_classes - 1.
         z_dim: length of a latent.
+        dtype: of the products, see `nn.precision`; images are float32.
     """
 
     size: int
@@ -42,20 +44,28 @@ class Generator(nn.Module):
     width: int
     num_classes: int
     z_dim: int = 128
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, z: jax.Array, labels: jax.Array) -> jax.Array:
         """Latents [B, z_dim] and labels [B] to images [B, size, size, channels] in [-1, 1]."""
         *finer, widest = widths(self.size, self.width)
-        x = nn.Dense(_SMALLEST**2 * widest, use_bias=False, kernel_init=_init, name="from_latent")(
-            z
+        dense = nn.Dense(
+            _SMALLEST**2 * widest,
+            use_bias=False,
+            kernel_init=_init,
+            dtype=self.dtype,
+            name="from_latent",
         )
-        x = x.reshape(-1, _SMALLEST, _SMALLEST, widest)
+        x = dense(z).reshape(-1, _SMALLEST, _SMALLEST, widest)
         x = nn.relu(ClassGroupNorm(self.num_classes)(x, labels))
         for width in reversed(finer):
-            x = ConvTranspose(width, use_bias=False, kernel_init=_init)(x)
+            x = ConvTranspose(width, use_bias=False, kernel_init=_init, dtype=self.dtype)(x)
             x = nn.relu(ClassGroupNorm(self.num_classes)(x, labels))
-        return jnp.tanh(ConvTranspose(self.channels, kernel_init=_init, name="to_image")(x))
+        to_image = ConvTranspose(
+            self.channels, kernel_init=_init, dtype=self.dtype, name="to_image"
+        )
+        return jnp.tanh(widen(to_image(x)))
 
 
 class Discriminator(nn.Module):
@@ -66,12 +76,14 @@ class Discriminator(nn.Module):
         channels: of the images.
         width: channels of the first layer.
         num_classes: labels are -1 ... num_classes - 1.
+        dtype: of the convolutions' products, see `nn.precision`; logits are float32.
     """
 
     size: int
     channels: int
     width: int
     num_classes: int
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
@@ -86,8 +98,9 @@ class Discriminator(nn.Module):
         if x.shape[1:] != expected:
             raise ValueError(f"the discriminator takes images {expected}, not {x.shape[1:]}")
         for width in widths(self.size, self.width):
-            x = nn.leaky_relu(Conv(width, kernel=4, stride=2, kernel_init=_init)(x), 0.2)
-        features = x.reshape(x.shape[0], -1)
+            conv = Conv(width, kernel=4, stride=2, kernel_init=_init, dtype=self.dtype)
+            x = nn.leaky_relu(conv(x), 0.2)
+        features = widen(x).reshape(x.shape[0], -1)
         unconditional = nn.Dense(1, kernel_init=_init, name="realness")(features)[:, 0]
         embedding = self.param("class_embedding", _init, (self.num_classes, features.shape[-1]))
         return unconditional + class_term(features, embedding, labels)

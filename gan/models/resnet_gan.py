@@ -5,6 +5,8 @@ below the channels of Miyato et al. 2018, table 4. Batch normalisation is group 
 an image never depends on the others of its batch.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 from gan.models.projection import class_term
 from nn.conv import Conv
 from nn.norm import ClassGroupNorm, GroupNorm
+from nn.precision import Dtype, widen
 from nn.spectral import normalised
 
 # Channels in multiples of the width. Generator: at 4 px, then after each up-block. Discriminator:
@@ -54,20 +57,23 @@ class UpBlock(nn.Module):
     Attributes:
         features: channels of the result.
         num_classes: labels are -1 ... num_classes - 1.
+        dtype: of the products, see `nn.precision`.
     """
 
     features: int
     num_classes: int
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
         """Features [B, H, W, C] and labels [B] to [B, 2 H, 2 W, features]."""
         # A 1x1 convolution and copying pixels commute; this order has a quarter of the products.
-        shortcut = _upsample(Conv(self.features, 1, kernel_init=_glorot, name="shortcut")(x))
+        pointwise = Conv(self.features, 1, kernel_init=_glorot, dtype=self.dtype, name="shortcut")
+        shortcut = _upsample(pointwise(x))
         x = _upsample(nn.relu(ClassGroupNorm(self.num_classes)(x, labels)))
-        x = Conv(self.features, kernel_init=_glorot_relu)(x)
+        x = Conv(self.features, kernel_init=_glorot_relu, dtype=self.dtype)(x)
         x = nn.relu(ClassGroupNorm(self.num_classes)(x, labels))
-        return Conv(self.features, kernel_init=_glorot_relu)(x) + shortcut
+        return Conv(self.features, kernel_init=_glorot_relu, dtype=self.dtype)(x) + shortcut
 
 
 class DownBlock(nn.Module):
@@ -78,27 +84,27 @@ class DownBlock(nn.Module):
         halve: whether to average.
         first: whether this is the block on the images, which has no leading ReLU.
         spectral: whether weights are spectrally normalised.
+        dtype: of the products, see `nn.precision`.
     """
 
     features: int
     halve: bool = True
     first: bool = False
     spectral: bool = False
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Features [B, H, W, C] to [B, H / 2, W / 2, features], or [B, H, W, features]."""
+        conv = functools.partial(Conv, spectral=self.spectral, dtype=self.dtype)
         shortcut = _pool(x) if self.halve else x
         if shortcut.shape[-1] != self.features or self.halve:
             # Averaging and a 1x1 convolution commute too.
-            conv = Conv(
-                self.features, 1, kernel_init=_glorot, spectral=self.spectral, name="shortcut"
-            )
-            shortcut = conv(shortcut)
+            shortcut = conv(self.features, 1, kernel_init=_glorot, name="shortcut")(shortcut)
         hidden = self.features if self.first else x.shape[-1]
         x = x if self.first else nn.relu(x)
-        x = Conv(hidden, kernel_init=_glorot_relu, spectral=self.spectral)(x)
-        x = Conv(self.features, kernel_init=_glorot_relu, spectral=self.spectral)(nn.relu(x))
+        x = conv(hidden, kernel_init=_glorot_relu)(x)
+        x = conv(self.features, kernel_init=_glorot_relu)(nn.relu(x))
         return (_pool(x) if self.halve else x) + shortcut
 
 
@@ -111,6 +117,7 @@ class Generator(nn.Module):
         width: channels are its multiples; 64 is published.
         num_classes: labels are 0 ... num_classes - 1.
         z_dim: length of a latent.
+        dtype: of the products, see `nn.precision`; images are float32.
     """
 
     size: int
@@ -118,18 +125,22 @@ class Generator(nn.Module):
     width: int
     num_classes: int
     z_dim: int = 128
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, z: jax.Array, labels: jax.Array) -> jax.Array:
         """Latents [B, z_dim] and labels [B] to images [B, size, size, channels] in [-1, 1]."""
         first, *ups = _channels(UP, self.size)
         first *= self.width
-        x = nn.Dense(_SMALLEST**2 * first, kernel_init=_glorot, name="from_latent")(z)
-        x = x.reshape(-1, _SMALLEST, _SMALLEST, first)
+        dense = nn.Dense(
+            _SMALLEST**2 * first, kernel_init=_glorot, dtype=self.dtype, name="from_latent"
+        )
+        x = dense(z).reshape(-1, _SMALLEST, _SMALLEST, first)
         for multiple in ups:
-            x = UpBlock(multiple * self.width, self.num_classes)(x, labels)
+            x = UpBlock(multiple * self.width, self.num_classes, self.dtype)(x, labels)
         x = nn.relu(GroupNorm(name="last_norm")(x))
-        return jnp.tanh(Conv(self.channels, kernel_init=_glorot, name="to_image")(x))
+        to_image = Conv(self.channels, kernel_init=_glorot, dtype=self.dtype, name="to_image")
+        return jnp.tanh(widen(to_image(x)))
 
 
 class Discriminator(nn.Module):
@@ -142,6 +153,7 @@ class Discriminator(nn.Module):
         num_classes: labels are -1 ... num_classes - 1.
         spectral: whether all weights are spectrally normalised, as published; without it, use a
             penalty.
+        dtype: of the convolutions' products, see `nn.precision`; logits are float32.
     """
 
     size: int
@@ -149,6 +161,7 @@ class Discriminator(nn.Module):
     width: int
     num_classes: int
     spectral: bool = False
+    dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
@@ -167,9 +180,10 @@ class Discriminator(nn.Module):
                 halve=index < len(halving),
                 first=index == 0,
                 spectral=self.spectral,
+                dtype=self.dtype,
             )
             x = block(x)
-        features = nn.relu(x).sum((1, 2))
+        features = widen(nn.relu(x)).sum((1, 2))
         weights = self.param("realness", _glorot, (features.shape[-1], 1))
         bias = self.param("realness_bias", nn.initializers.zeros_init(), ())
         embedding = self.param("class_embedding", _glorot, (self.num_classes, features.shape[-1]))

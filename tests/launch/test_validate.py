@@ -19,6 +19,8 @@ def test_shipped_configurations_pass(module):
         ("gan.loss", "hinged", "choose from non_saturating, hinge, wasserstein"),
         ("gan.model", "biggan", "choose from dcgan, resnet"),
         ("gan.spectral", True, "the dcgan discriminator has no spectral normalisation"),
+        ("gan.dtype", "float16", "choose from float32, bfloat16"),
+        ("vrn.dtype", "bf16", "choose from float32, bfloat16"),
         ("gan.steps", 0, "gan.steps=0"),
         ("vrn.depth", 19, "vrn.depth=19"),
         ("filter.keep", 1.5, "filter.keep=1.5"),

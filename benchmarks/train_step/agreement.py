@@ -17,16 +17,13 @@ import optax
 import torch
 
 from benchmarks.train_step import ours, rows, torch_steps
+from benchmarks.train_step.measure import DisagreementError
 
 LIMITS = {"first_loss": 1e-4, "gradient": 1e-4, "ten_losses": 1e-3}
 STEPS = 10
 _BATCH = 8
 # A loss nearer to zero is a difference of larger numbers, and has their rounding.
 _SCALE = 1e-3
-
-
-class DisagreementError(Exception):
-    """Both sides do not compute the same."""
 
 
 def check(
@@ -75,6 +72,14 @@ def verdict(found: dict[str, float]) -> None:
         raise DisagreementError("the two sides differ: " + ", ".join(beyond))
 
 
+def compare(losses: tuple[str, ...], one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Raises `DisagreementError` if the losses of a first step differ."""
+    verdict(
+        dict.fromkeys(LIMITS, 0.0)
+        | {"first_loss": max(_difference(one[name], other[name]) for name in losses)}
+    )
+
+
 def _loss_difference(work: ours.Work, mine: ours.Side, theirs: Any, step: int) -> float:
     one, other = mine.take(), theirs.take(ours.draws(work, step))
     return max(_difference(one[name], other[name]) for name in work.losses)
@@ -105,5 +110,5 @@ def _distance(opt: Any, adam: torch.optim.Optimizer, network: torch.nn.Module) -
     return float((squares / sum(a.square().sum() for a in mine)).sqrt())
 
 
-def _difference(mine: jax.Array, theirs: torch.Tensor) -> float:
+def _difference(mine: Any, theirs: Any) -> float:
     return abs(float(theirs) - float(mine)) / max(abs(float(mine)), _SCALE)

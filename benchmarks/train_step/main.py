@@ -65,7 +65,7 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
         What the table and the file show; None where something was not measured.
 
     Raises:
-        agreement.DisagreementError: both sides do not compute the same.
+        measure.DisagreementError: both sides do not compute the same.
     """
     dtype = DTYPES[_DTYPE.value]
     work = ours.build(row, dtype)
@@ -87,14 +87,10 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
         best = min(trials, key=lambda m: times.get(m, 0.0))
         notes.append("channels last" if best.channels_last else "contiguous")
         sides["torch_eager"] = trials[best]
-        if compiled and best.device == "cpu" and shutil.which("g++") is None:
-            notes.append("torch.compile needs g++")
-        elif compiled:
-            sides["torch_compile"] = torch_steps.build(
-                work, dataclasses.replace(best, compiled=True)
-            )
-            if row.kind in GANS and GANS[row.kind].penalty != "none":
-                notes.append("penalty not compiled")
+        if compiled:
+            side, note = _compiled_side(work, best)
+            sides |= {"torch_compile": side} if side is not None else {}
+            notes += [note] if note else []
     times = measure.interleaved({"ours": mine} | sides, _REPEATS.value, _STEPS.value)
     medians = measure.median(times)
     needed = flops.needed(work)
@@ -115,6 +111,24 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
         "times_ms": times,
         "notes": notes,
     }
+
+
+def _compiled_side(
+    work: ours.Work, manner: "torch_steps.Manner"
+) -> tuple["torch_steps.GanSide | torch_steps.ClassifierSide | None", str]:
+    """torch.compile's side after its first step, or None, and a note for the table."""
+    if manner.device == "cpu" and shutil.which("g++") is None:
+        return None, "torch.compile needs g++"
+    side = torch_steps.build(work, dataclasses.replace(manner, compiled=True))
+    draws = ours.draws(work, 0)
+    try:
+        found = side.take(draws)
+    except Exception as error:  # Whatever the compilers behind it raise, the other columns stand.
+        return None, f"torch.compile failed: {type(error).__name__}"
+    if not manner.bfloat16:
+        agreement.compare(work.losses, torch_steps.build(work, manner).take(draws), found)
+    penalty = work.row.kind in GANS and GANS[work.row.kind].penalty != "none"
+    return side, "penalty not compiled" if penalty else ""
 
 
 def _manner() -> "torch_steps.Manner":
@@ -171,7 +185,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             result = measure_row(row, rate, with_torch=with_torch, compiled=_TORCH_COMPILE.value)
             print(_line(result), flush=True)
-        except agreement.DisagreementError as error:
+        except measure.DisagreementError as error:
             failed += 1
             result = {"name": row.name, "failed": str(error)}
             print(f"{row.name:40}   FAILED: {error}", flush=True)

@@ -11,6 +11,10 @@ import jax.numpy as jnp
 _MATMUL_SIZES = {"cpu": (512, 1024, 2048, 3072), "other": (4096, 8192, 12288)}
 
 
+class DisagreementError(Exception):
+    """Two sides do not compute the same, so that their times say nothing."""
+
+
 class Side(Protocol):
     """One of those that are compared."""
 

@@ -33,7 +33,7 @@ def test_pytorch_finds_the_same_losses_and_gradients(row):
 @pytest.mark.parametrize("value", [0.5, float("nan")])
 def test_a_difference_beyond_its_limit_is_refused(name, value):
     found = dict.fromkeys(agreement.LIMITS, 0.0) | {name: value}
-    with pytest.raises(agreement.DisagreementError, match=name):
+    with pytest.raises(measure.DisagreementError, match=name):
         agreement.verdict(found)
 
 
@@ -49,6 +49,19 @@ def test_a_wrong_step_is_reported_and_fails_the_program(monkeypatch, capsys):
     with flagsaver.flagsaver(torch_compile=False, repeats=1, steps=1):
         assert main.main(["train_step"]) == 1
     assert "FAILED: the two sides differ: first_loss" in capsys.readouterr().out
+
+
+def test_a_compiler_that_fails_leaves_the_other_columns(monkeypatch):
+    work = ours.build(Row("dcgan", 16, 4, 4))
+    monkeypatch.setattr(main.shutil, "which", lambda name: None)
+    assert main._compiled_side(work, CPU) == (None, "torch.compile needs g++")
+    monkeypatch.setattr(main.shutil, "which", lambda name: name)
+
+    def fail(module):
+        raise OSError("no headers")
+
+    monkeypatch.setattr(torch, "compile", lambda module: lambda *args: fail(module))
+    assert main._compiled_side(work, CPU) == (None, "torch.compile failed: OSError")
 
 
 @pytest.mark.parametrize("row", TINY[:1] + TINY[2:3] + TINY[4:], ids=lambda row: row.name)

@@ -76,8 +76,10 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
         manner = _manner()
         # Accelerators round products of float32 unless they are told not to.
         exact = mine if manner.device == "cpu" and dtype is None else None
+        torch_steps.round_products(False)
         differences = agreement.check(ours.build(row), manner, exact)
         agreement.verdict(differences)
+        torch_steps.round_products(manner.device != "cpu")
         manner = dataclasses.replace(manner, bfloat16=dtype is not None)
         layouts = [dataclasses.replace(manner, channels_last=last) for last in (False, True)]
         # On accelerators with their own units for it, channels last is PyTorch's advice.
@@ -125,14 +127,20 @@ def _compiled_side(
         found = side.take(draws)
     except Exception as error:  # Whatever the compilers behind it raise, the other columns stand.
         return None, f"torch.compile failed: {type(error).__name__}"
-    if not manner.bfloat16:
+    if manner.device == "cpu" and not manner.bfloat16:  # elsewhere both round, each in its way
         agreement.compare(work.losses, torch_steps.build(work, manner).take(draws), found)
     penalty = work.row.kind in GANS and GANS[work.row.kind].penalty != "none"
     return side, "penalty not compiled" if penalty else ""
 
 
+def _can_compare() -> bool:
+    """Whether PyTorch is there for the device that JAX uses."""
+    platform = jax.devices()[0].platform
+    return torch is not None and (platform == "cpu" or torch.cuda.is_available())
+
+
 def _manner() -> "torch_steps.Manner":
-    on_gpu = jax.devices()[0].platform == "gpu" and torch.cuda.is_available()
+    on_gpu = jax.devices()[0].platform != "cpu"
     if on_gpu:
         torch.backends.cudnn.benchmark = True
     return torch_steps.Manner(device="cuda" if on_gpu else "cpu")
@@ -174,7 +182,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = _chosen()
     # As the programs do; it holds for PyTorch's memory in this process too.
     keep_freed_memory()
-    with_torch = _TORCH.value and torch is not None
+    with_torch = _TORCH.value and _can_compare()
     peer = f"PyTorch {torch.__version__}" if with_torch else "PyTorch not measured"
     rate = measure.matmul_rate(DTYPES[_DTYPE.value] or jnp.float32)
     print(f"jax {jax.__version__} on {jax.devices()[0]}, {peer}, ms per step")

@@ -55,6 +55,12 @@ class Manner:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
+def round_products(allowed: bool) -> None:
+    """Whether an accelerator may round float32 factors (TF32), as JAX does by default."""
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+
+
 def build(work: ours.Work, manner: Manner) -> "GanSide | ClassifierSide":
     """PyTorch's side of a row, from the same initial weights."""
     return (GanSide if work.row.kind in rows.GANS else ClassifierSide)(work, manner)

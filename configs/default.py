@@ -13,6 +13,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0  # root of all randomness except the data split
     config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
 
+    # How training is kept safe; nothing of it changes a result, so it is in no stage's digest.
+    config.train = train = ml_collections.ConfigDict()
+    train.keep = 2  # newest checkpoints that are kept; the one before stands in for a damaged one
+    train.keep_every = 0  # checkpoints at multiples of this many steps are kept for ever; 0: none
+    train.skip_limit = (
+        10  # updates dropped in a row, as not finite, before going back; then the end
+    )
+
     config.data = data = ml_collections.ConfigDict()
     data.source = "tfds:vrn_digits"  # tfds:NAME[/CONFIG], npz:PATH or folder:PATH
     data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets

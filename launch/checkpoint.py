@@ -1,87 +1,205 @@
-"""Checkpoints: state and loader position together, written aside, asynchronously, by orbax."""
+"""Checkpoints: everything a run needs to go on, written aside, asynchronously, by orbax.
 
+A checkpoint holds the state (item `state`) and, as JSON (item `run`), the loader's position, the
+guard's counts and the run's key. Its files are sealed with digests before the folder gets its name.
+"""
+
+import contextlib
 import logging
 import pathlib
-from typing import Any
+import shutil
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import grain.checkpoint
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
 
 from data.errors import UserError, reason
+from launch import distributed, seals
+from launch.progress import say
 
 logging.getLogger("orbax").setLevel(logging.ERROR)
 # Orbax speaks through absl at every save; a progress bar does not survive that.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
+class Restored(NamedTuple):
+    """What a checkpoint held: its step, the state, and what `save` was given as `run`."""
+
+    step: int
+    state: Any
+    run: dict[str, Any]
+
+
 class Checkpoints:
     """The checkpoints of one training run.
 
     Args:
-      folder: created when the first checkpoint is saved.
+      folder: created when missing.
+      key: the run's key; a checkpoint of another one is refused.
       keep: how many of the newest are kept.
+      keep_every: those of steps that this number divides are kept too; 0 for none.
     """
 
-    def __init__(self, folder: pathlib.Path, keep: int = 2):
+    def __init__(self, folder: pathlib.Path, key: jax.Array, keep: int = 2, keep_every: int = 0):
         self.folder = folder
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._key = _readable(key)
+        kept = [policies.LatestN(keep)]
+        if keep_every:
+            kept.append(policies.EveryNSteps(keep_every))
+        self._manager = _manager(
+            folder,
+            create=True,
+            cleanup_tmp_directories=True,
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
 
-    @classmethod
-    def open(cls, run: pathlib.Path, state: Any) -> Any:
-        """Returns the state in the newest checkpoint of a finished training in folder `run`.
+    def restore(self, state: Any, *, until: int | None = None) -> Restored | None:
+        """Returns the newest checkpoint whose files are as they were written; None for none at all.
 
-        Raises:
-          UserError: there is none, or it cannot be read.
-        """
-        checkpoints = cls(run / "checkpoints")
-        step, restored = checkpoints.restore(state)
-        checkpoints.close()
-        if step == 0:
-            raise UserError(f"{run} holds no checkpoint; delete {run} to train again")
-        return restored
-
-    def restore(self, state: Any, loader: Any = None) -> tuple[int, Any]:
-        """Returns `(step, state)` of the newest checkpoint, or `(0, state)` if there is none.
+        Damaged ones after it are set aside, with a line that says so, and ones after `until` are
+        deleted, so that their steps can be saved again.
 
         Args:
-          state: tells structure, shapes and shardings.
-          loader: iterator that is moved to the recorded position.
+          state: structure, shapes and shardings, as `jax.ShapeDtypeStruct`s.
+          until: the last step that may be restored.
 
         Raises:
-          UserError: the checkpoint cannot be read.
+          UserError: all are damaged, or the checkpoint is of another key or configuration.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return 0, state
-        args = {"state": ocp.args.StandardRestore(jax.tree.map(_abstract, state))}
-        if loader is not None:
-            args["data"] = grain.checkpoint.CheckpointRestore(loader)
-        try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-        except (ValueError, OSError, KeyError) as error:
+        self.wait()
+        damaged: dict[int, str] = {}
+        dropped: list[int] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            if until is not None and step > until:
+                dropped.append(step)
+            elif (damage := seals.damage(self.folder / str(step))) is None:
+                break
+            else:
+                damaged[step] = damage
+        else:
+            if damaged:
+                step, damage = next(iter(damaged.items()))
+                raise UserError(
+                    f"checkpoint {self.folder / str(step)} cannot be read ({damage}) and there is "
+                    f"no other; delete {self.folder} to begin again"
+                )
+            return None
+        for one in dropped:
+            self._manager.delete(one)
+        self._set_aside(damaged, instead=step)
+        restored = _read(self._manager, self.folder / str(step), state)
+        if restored.run["key"] != self._key:
             raise UserError(
-                f"checkpoint {self.folder / str(step)} cannot be read ({reason(error)}); "
-                "delete that folder to go on from the one before"
-            ) from error
-        return step, restored["state"]
+                f"checkpoint {self.folder / str(step)} is of another seed or stage (key "
+                f"{restored.run['key']}, not {self._key}); give the seed it was made with, or "
+                "pass --overwrite to begin again"
+            )
+        return restored
 
-    def save(self, step: int, state: Any, loader: Any) -> None:
-        """Starts to save; returns before the files are complete."""
+    def save(self, step: int, state: Any, run: Mapping[str, Any]) -> None:
+        """Starts to save; returns before the files are complete.
+
+        Args:
+          step: number of updates done.
+          state: pytree of arrays; may be donated as soon as this returns.
+          run: what else is needed to go on, as JSON.
+        """
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(loader)
+                state=ocp.args.StandardSave(state), run=ocp.args.JsonSave({**run, "key": self._key})
             ),
         )
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits until everything is on disk."""
         self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits likewise, and ends the writing threads."""
+        self.wait()
         self._manager.close()
 
+    def _seal(self) -> None:
+        # Called by orbax's thread when all files are written and before the folder gets its name.
+        for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            seals.seal(folder)
 
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    def _set_aside(self, damaged: Mapping[int, str], instead: int) -> None:
+        if not damaged:
+            return
+        distributed.barrier("damaged checkpoints found")
+        for step, damage in damaged.items():
+            folder = self.folder / str(step)
+            aside = self.folder.with_name(f"{self.folder.name}.damaged") / str(step)
+            say(
+                f"checkpoint {folder} cannot be read ({damage}); moved it to {aside}, "
+                f"going on from step {instead}"
+            )
+            if distributed.is_main():
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.parent.mkdir(exist_ok=True)
+                folder.rename(aside)
+        distributed.barrier("damaged checkpoints set aside")
+        self._manager.reload()
+
+
+def open_last(run: pathlib.Path, state: Any) -> Any:
+    """Returns the state in the last checkpoint of a finished training in folder `run`.
+
+    There is no falling back: an earlier checkpoint would be another network than was asked for.
+
+    Args:
+      run: folder that holds `checkpoints/`.
+      state: structure, shapes and shardings, as `jax.ShapeDtypeStruct`s.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    folder = run / "checkpoints"
+    missing = UserError(f"{run} holds no checkpoint; delete {run} to train again")
+    if not folder.exists():
+        raise missing
+    with contextlib.closing(_manager(folder, create=False)) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise missing
+        newest = folder / str(step)
+        damage = seals.damage(newest)
+        if damage is not None:
+            raise UserError(
+                f"checkpoint {newest} cannot be read ({damage}); delete {run} to train again"
+            )
+        return _read(manager, newest, state).state
+
+
+def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        folder.absolute(),
+        # Nothing is read before its seal is.
+        options=ocp.CheckpointManagerOptions(lightweight_initialize=True, **options),
+        item_names=("state", "run"),
+    )
+
+
+def _read(manager: ocp.CheckpointManager, folder: pathlib.Path, state: Any) -> Restored:
+    """Restores a checkpoint whose files are sound; what fails is then no fault of theirs."""
+    step = int(folder.name)
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(state), run=ocp.args.JsonRestore())
+    try:
+        restored = manager.restore(step, args=args)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise UserError(
+            f"checkpoint {folder} is sound but holds other networks than this configuration makes "
+            f"({reason(error)}); give the configuration it was made with, or pass --overwrite to "
+            "begin again"
+        ) from error
+    return Restored(step, restored["state"], restored["run"])
+
+
+def _readable(key: jax.Array) -> list[int]:
+    return np.asarray(jax.random.key_data(key)).tolist()

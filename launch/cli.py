@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from data.errors import UserError
-from launch import validate
+from launch import compiled, preemption, validate
 from nn import host_memory
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -26,6 +26,10 @@ WORKDIR = flags.DEFINE_string(
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Make stages again whose folder was made with other settings."
 )
+COMPILED = flags.DEFINE_string(
+    "compiled", "~/.cache/vrn/jax", "Folder that keeps compiled steps for the next program; "
+    "'' keeps none, and $JAX_COMPILATION_CACHE_DIR goes before.",
+)  # fmt: skip
 
 Run = Callable[[ml_collections.ConfigDict, pathlib.Path, bool], Any]
 
@@ -33,7 +37,8 @@ Run = Callable[[ml_collections.ConfigDict, pathlib.Path, bool], Any]
 def start(run: Run) -> None:
     """Parses the flags and calls `run(config, workdir, overwrite)`; prints the path it returns.
 
-    A `UserError` becomes one line on stderr and exit code 2.
+    A `UserError` becomes one line on stderr and exit code 2; a training that SIGTERM stopped ends
+    with one line and exit code 143.
     """
 
     def main(argv: Sequence[str]) -> None:
@@ -45,11 +50,17 @@ def start(run: Run) -> None:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         if not pathlib.Path(file).is_file():
             fail(f"--config={file} does not exist; give a file such as {_EXAMPLES['config']}")
+        lost = compiled.keep(COMPILED.value)
+        if lost is not None:
+            say(f"compiled steps are not kept ({lost}); --compiled=DIR gives another folder")
         try:
             validate.check(CONFIG.value)
             made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
         except UserError as error:
             fail(str(error))
+        except preemption.PreemptedError as stopped:
+            print(stopped, file=sys.stderr)
+            raise SystemExit(preemption.EXIT_CODE) from None
         except OSError as error:
             if error.errno not in _DISK:
                 raise
@@ -57,7 +68,8 @@ def start(run: Run) -> None:
             fail(f"{where}: {error.strerror}; free some space or give another --workdir")
         print(made)
 
-    for name in ("config", "workdir", "overwrite"):  # --help shows the program's own and these
+    # --help shows the program's own flags and these.
+    for name in ("config", "workdir", "overwrite", "compiled"):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
     host_memory.keep_freed_memory()

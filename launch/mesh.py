@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from launch import guard
+
 
 def make_mesh() -> Mesh:
     """Returns the mesh of all devices, with the single axis `data`."""
@@ -35,9 +37,22 @@ def abstract(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state)
 
 
+def described(state: Any) -> Any:
+    """Shapes, types and shardings of a pytree of arrays, as a checkpoint is restored to."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
 def jit_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Compiles `step(state, batch, key) -> (state, metrics)`; the state's memory is reused."""
+    """Compiles a pure `step(state, batch, key) -> (state, metrics)` for `loop.train`.
+
+    The compiled step is guarded (see `launch.guard`) and reuses the memory of its state.
+    """
     whole, rows = replicated(mesh), split(mesh)
     return jax.jit(
-        step, in_shardings=(whole, rows, whole), out_shardings=(whole, whole), donate_argnums=0
+        guard.guarded(step),
+        in_shardings=(whole, rows, whole),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
     )

@@ -16,7 +16,7 @@ from gan import state as gan_state
 from gan.models import MODELS
 from launch import loop, prepare, rng
 from launch import mesh as mesh_lib
-from launch.checkpoint import Checkpoints
+from launch.checkpoint import open_last
 from nn.precision import DTYPES
 from nn.resnet import ResNet
 from vrn import classifier, traces
@@ -93,6 +93,7 @@ class Trainer:
       image_shape: (H, W, C).
       settings: `batch`, `steps`, `log_every`, `checkpoint_every` of the stage.
       prefetch: batches prepared ahead.
+      rules: `config.train`.
     """
 
     def __init__(
@@ -101,11 +102,13 @@ class Trainer:
         image_shape: tuple[int, int, int],
         settings: ml_collections.ConfigDict,
         prefetch: int,
+        rules: ml_collections.ConfigDict,
     ):
         self.spec = spec
         self.mesh = mesh_lib.make_mesh()
         self._settings = settings
         self._prefetch = prefetch
+        self._rules = rules
         self._step = mesh_lib.jit_step(
             functools.partial(classifier.train_step, spec=spec), self.mesh
         )
@@ -157,6 +160,7 @@ class Trainer:
             name=name,
             log_every=self._settings.log_every,
             checkpoint_every=self._settings.checkpoint_every,
+            rules=self._rules,
             **options,
         )
         return state.params
@@ -164,7 +168,7 @@ class Trainer:
     def restore(self, folder: pathlib.Path) -> Any:
         """Returns the parameters of the newest checkpoint in `folder`."""
         state = jax.eval_shape(self._init, jax.random.key(0))
-        return Checkpoints.open(folder, mesh_lib.abstract(state, self.mesh)).params
+        return open_last(folder, mesh_lib.abstract(state, self.mesh)).params
 
 
 def pad(rows: np.ndarray, count: int) -> np.ndarray:

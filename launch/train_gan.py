@@ -18,7 +18,7 @@ from data import loader
 from gan import sample, state, steps
 from launch import cli, loop, models, pictures, prepare, rng, stage
 from launch import mesh as mesh_lib
-from launch.checkpoint import Checkpoints
+from launch.checkpoint import open_last
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -46,6 +46,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         name="GAN",
         log_every=config.gan.log_every,
         checkpoint_every=config.gan.checkpoint_every,
+        rules=config.train,
         tensorboard=config.tensorboard,
         hook=_sheets(config, spec, begun.folder / "samples"),
     )
@@ -68,7 +69,7 @@ def restore(
     stage.require(workdir, "gan")
     spec = models.gan_spec(config, workdir)
     shapes = jax.eval_shape(functools.partial(state.init_state, spec), jax.random.key(0))
-    return spec, Checkpoints.open(workdir / "gan", mesh_lib.abstract(shapes, mesh_lib.make_mesh()))
+    return spec, open_last(workdir / "gan", mesh_lib.abstract(shapes, mesh_lib.make_mesh()))
 
 
 def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:

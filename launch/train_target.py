@@ -65,7 +65,7 @@ class Bench:
             config.target, len(self.real.class_names), config.target.steps
         )
         self.trainer = models.Trainer(
-            spec, self.real.image_shape, config.target, config.data.prefetch
+            spec, self.real.image_shape, config.target, config.data.prefetch, config.train
         )
         self._predict = jax.jit(functools.partial(classifier.predict, spec=spec))
 
@@ -106,7 +106,7 @@ def _search(
             augment=tuple(config.data.augment),
             strength=setting.strength,
             checkpoints=False,
-            progress=False,
+            show=False,
         )
         probs = bench.probabilities(params, bench.val)
         scores = classification.metrics(probs, bench.val.labels)
@@ -137,7 +137,7 @@ def _train_and_test(
         steps=config.target.steps,
         augment=tuple(config.data.augment),
         strength=setting.strength,
-        progress=False,
+        show=False,
     )
     probs = bench.probabilities(params, bench.test)
     tables.write_npz(folder / "predictions.npz", probs=probs, labels=bench.test.labels)

@@ -49,7 +49,9 @@ POSITIVE = (
     "vrn.checkpoint_every", "target.log_every", "target.checkpoint_every", "extract.max_rounds",
     "annotate.neighbours", "gan.width", "features.width", "vrn.width", "target.width",
     "target.batch", "target.steps", "target.seeds", "report.resamples",
+    "train.keep", "train.skip_limit",
 )  # fmt: skip
+NOT_NEGATIVE = ("train.keep_every",)
 SHARES = (
     "data.val_fraction",
     "data.test_fraction",
@@ -73,6 +75,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in POSITIVE:
         if _get(config, name) < 1:
             raise UserError(f"--config.{name}={_get(config, name)} is too small; give 1 or more")
+    for name in NOT_NEGATIVE:
+        if _get(config, name) < 0:
+            raise UserError(f"--config.{name}={_get(config, name)} is negative; give 0 or more")
     for name in SHARES:
         if not 0 < _get(config, name) < 1:
             raise UserError(f"--config.{name}={_get(config, name)}: give a share between 0 and 1")

@@ -1,28 +1,47 @@
-"""Where the metrics of a run go: metrics.jsonl always, TensorBoard events when asked."""
+"""Where the numbers of a run go: metrics.jsonl and timing.jsonl always, TensorBoard when asked.
+
+What depends on the machine and its load stands in timing.jsonl only, so that metrics.jsonl is the
+same to the last byte however often a run was stopped.
+"""
 
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from data import tables
+from launch import distributed
 
 
 class MetricWriter:
-    """Writes one JSON line per logged step, and TensorBoard scalars through clu.
+    """Writes one JSON line per logged step, and TensorBoard scalars; the main process only.
 
     Args:
       folder: of the run; made when missing.
       start: lines of later steps are dropped: a killed run may have logged past its checkpoint.
+      rollbacks: how often the run was rolled back when it was at `start`; lines that tell of later
+        rollbacks are dropped too.
       tensorboard: whether to write events too; imports TensorFlow, which takes seconds.
     """
 
-    def __init__(self, folder: pathlib.Path, *, start: int = 0, tensorboard: bool = False):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        start: int = 0,
+        rollbacks: int = 0,
+        tensorboard: bool = False,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
-        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= start]
-        path.write_text("".join(line + "\n" for line in kept))
-        self._file = path.open("a")
+
+        def past(line: Mapping[str, Any]) -> bool:
+            return line["step"] <= start and line.get("rollback", 0) <= rollbacks
+
+        self._metrics = _reopen(folder / "metrics.jsonl", past)
+        self._timing = _reopen(folder / "timing.jsonl", past)
         self._events = None
-        if tensorboard:
+        if tensorboard and distributed.is_main():
             # TensorFlow greets on stderr, in the middle of a progress bar.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -30,22 +49,42 @@ class MetricWriter:
 
             self._events = SummaryWriter(str(folder))
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends the metrics of `step`, and flushes them to the file."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._file.flush()
-        if self._events is not None:
-            self._events.write_scalars(step, dict(metrics))
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends the metrics of `step`, None where not finite, and flushes them to the file."""
+        _append(self._metrics, step, metrics)
+        self._scalars(step, metrics, "")
+
+    def time(self, step: int, timing: Mapping[str, float]) -> None:
+        """Appends what depends on the machine: rates, waiting, seconds to the first step."""
+        _append(self._timing, step, timing)
+        self._scalars(step, timing, "timing/")
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
+        self._metrics.close()
+        self._timing.close()
         if self._events is not None:
             self._events.close()
 
+    def _scalars(self, step: int, values: Mapping[str, Any], prefix: str) -> None:
+        if self._events is not None:
+            numbers = {prefix + k: v for k, v in values.items() if isinstance(v, int | float)}
+            self._events.write_scalars(step, numbers)
 
-def _complete_lines(path: pathlib.Path) -> list[str]:
-    """Lines that end in a newline: kill -9 can leave half a line behind."""
-    if not path.exists():
-        return []
-    return path.read_text().split("\n")[:-1]
+
+def _append(file: TextIO, step: int, values: Mapping[str, Any]) -> None:
+    file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+    file.flush()
+
+
+def _reopen(path: pathlib.Path, past: Callable[[Mapping[str, Any]], bool]) -> TextIO:
+    """Opens a file of JSON lines to append to those that are past."""
+    if not distributed.is_main():
+        return open(os.devnull, "w")
+    text = path.read_text() if path.exists() else ""
+    # The last piece is empty, or half a line that kill -9 left behind.
+    kept = "".join(line + "\n" for line in text.split("\n")[:-1] if past(json.loads(line)))
+    if kept != text:
+        with tables.atomic_file(path) as aside:
+            aside.write_text(kept)
+    return path.open("a")

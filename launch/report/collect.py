@@ -218,8 +218,10 @@ def _curves(path: pathlib.Path) -> dict[str, tuple[list[float], list[float]]]:
         ) from error
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for line in lines:
-        for metric in line.keys() - {"step"}:
+        for metric, value in line.items():
+            if metric == "step" or not isinstance(value, int | float):
+                continue  # not finite, or a note on dropped updates
             steps, values = curves.setdefault(metric, ([], []))
             steps.append(line["step"])
-            values.append(line[metric])
+            values.append(value)
     return curves

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from data.errors import UserError, reason
+from data.errors import UserError
 from launch import distributed, seals
 from launch.progress import say
 
@@ -91,14 +91,14 @@ class Checkpoints:
         for one in dropped:
             self._manager.delete(one)
         self._set_aside(damaged, instead=step)
-        restored = _read(self._manager, self.folder / str(step), state)
-        if restored.run["key"] != self._key:
+        sound = self.folder / str(step)
+        run = _read_run(self._manager, step)
+        if run["key"] != self._key:
             raise UserError(
-                f"checkpoint {self.folder / str(step)} is of another seed or stage (key "
-                f"{restored.run['key']}, not {self._key}); give the seed it was made with, or "
-                "pass --overwrite to begin again"
+                f"checkpoint {sound} is of another seed or stage (key {run['key']}, not "
+                f"{self._key}); give the seed it was made with, or pass --overwrite to begin again"
             )
-        return restored
+        return Restored(step, _read_state(self._manager, sound, run, state), run)
 
     def save(self, step: int, state: Any, run: Mapping[str, Any]) -> None:
         """Starts to save; returns before the files are complete.
@@ -108,11 +108,10 @@ class Checkpoints:
           state: pytree of arrays; may be donated as soon as this returns.
           run: what else is needed to go on, as JSON.
         """
+        run = {**run, "key": self._key, "arrays": _arrays(state)}
         self._manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), run=ocp.args.JsonSave({**run, "key": self._key})
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),
         )
 
     def wait(self) -> None:
@@ -174,7 +173,7 @@ def open_last(run: pathlib.Path, state: Any) -> Any:
             raise UserError(
                 f"checkpoint {newest} cannot be read ({damage}); delete {run} to train again"
             )
-        return _read(manager, newest, state).state
+        return _read_state(manager, newest, _read_run(manager, step), state)
 
 
 def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
@@ -186,19 +185,33 @@ def _manager(folder: pathlib.Path, **options: Any) -> ocp.CheckpointManager:
     )
 
 
-def _read(manager: ocp.CheckpointManager, folder: pathlib.Path, state: Any) -> Restored:
-    """Restores a checkpoint whose files are sound; what fails is then no fault of theirs."""
-    step = int(folder.name)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(state), run=ocp.args.JsonRestore())
-    try:
-        restored = manager.restore(step, args=args)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+def _read_run(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    return manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+
+
+def _read_state(
+    manager: ocp.CheckpointManager, folder: pathlib.Path, run: Mapping[str, Any], state: Any
+) -> Any:
+    """Restores the state of a checkpoint whose files are sound, if it is of such a state."""
+    found, wanted = run["arrays"], _arrays(state)
+    differing = [name for name in found | wanted if found.get(name) != wanted.get(name)]
+    if differing:
+        name = differing[0]
         raise UserError(
-            f"checkpoint {folder} is sound but holds other networks than this configuration makes "
-            f"({reason(error)}); give the configuration it was made with, or pass --overwrite to "
-            "begin again"
-        ) from error
-    return Restored(step, restored["state"], restored["run"])
+            f"checkpoint {folder} is sound but holds other networks than this configuration makes: "
+            f"{name} is {found.get(name, 'not in it')}, not {wanted.get(name, 'wanted')}; give the "
+            "configuration it was made with, or pass --overwrite to begin again"
+        )
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(state))
+    return manager.restore(int(folder.name), args=args)["state"]
+
+
+def _arrays(state: Any) -> dict[str, str]:
+    """Name to type and shape of every array of a state."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
 
 
 def _readable(key: jax.Array) -> list[int]:

@@ -114,19 +114,23 @@ def test_going_back_is_resumed_like_anything_else(tmp_path, stop):
 def test_many_in_a_row_again_is_the_end(tmp_path):
     options = {"poison": from_on(23), "rules": toy.rules(skip_limit=4)}
     for _ in range(2):  # the same command ends the same way
-        with pytest.raises(UserError, match=r"loss not finite for \d+ steps up to step 30, and had"):
+        with pytest.raises(
+            UserError, match=r"loss not finite for \d+ steps up to step 30, and had"
+        ):
             toy.train(tmp_path, 60, **options)
     assert toy.saved(tmp_path) == [10, 20]
 
 
 def test_without_a_checkpoint_many_in_a_row_is_the_end(tmp_path):
-    with pytest.raises(UserError, match="up to step 10, with no checkpoint to go back to; lower"):
+    with pytest.raises(UserError, match="up to step 5, with no checkpoint to go back to; lower"):
         toy.train(tmp_path, 60, poison=from_on(2), rules=toy.rules(skip_limit=4))
 
 
 def test_more_dropped_updates_than_are_remembered_are_still_counted(tmp_path, capsys):
     rules = toy.rules(skip_limit=100)
-    toy.train(tmp_path, 30, poison=at(*range(2, 26)), rules=rules, log_every=30)
+    toy.train(
+        tmp_path, 30, poison=at(*range(2, 26)), rules=rules, log_every=30, checkpoint_every=30
+    )
     (line,) = toy.lines(tmp_path)
     assert line["skipped"] == 24
     assert line["skipped_steps"] == list(range(10, 26))

@@ -13,6 +13,7 @@ from configs import default
 from launch import loop, rng
 from launch import mesh as mesh_lib
 
+NO_THREADS = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 KEY = rng.key(0, "test")
 
 
@@ -53,7 +54,7 @@ def train(folder, steps, *, poison=never, weights=3, **options):
     return loop.train(
         step=mesh_lib.jit_step(functools.partial(step, poison=poison), mesh),
         state=jax.device_put(state, mesh_lib.replicated(mesh)),
-        loader=iter(grain.MapDataset.source(Batches()).to_iter_dataset()),
+        loader=iter(grain.MapDataset.source(Batches()).to_iter_dataset(NO_THREADS)),
         mesh=mesh,
         steps=steps,
         folder=folder,

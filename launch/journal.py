@@ -100,6 +100,7 @@ class Journal:
             self._bar.set_postfix(progress.postfix(metrics, measured), refresh=False)
 
     def _started(self, number: int) -> None:
+        self.meter.lap()  # compiling is not part of the rates
         since = progress.since_program_start()
         times = {"first_step": self.meter.seconds, "first_step_since_program_start": since}
         self._writer.time(number, {k: round(v, 3) for k, v in times.items()})

@@ -52,7 +52,7 @@ class Stage:
 
     def finish(self, **facts: Any) -> None:
         """Marks the stage complete; `facts` are kept in its `stage.json`."""
-        seconds = round(time.monotonic() - self.began, 2)
+        seconds = round(self.record["seconds_before"] + time.monotonic() - self.began, 2)
         self.record |= {"status": "complete", "end": _now(), "seconds": seconds, "facts": facts}
         write_json(self.folder / "stage.json", self.record)
 
@@ -120,10 +120,12 @@ def begin(
             )
         discard(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    resumed = found is not None and found["digest"] == digest
     record = {
         "stage": name,
         "status": "running",
-        "resumed": found is not None and found["digest"] == digest,  # then `seconds` is of the rest
+        "resumed": resumed,
+        "seconds_before": _spent(folder, found) if resumed else 0.0,
         "digest": digest,
         "config": settings,
         "inputs": inputs,
@@ -143,6 +145,13 @@ def discard(folder: pathlib.Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
         shutil.rmtree(aside)
+
+
+def _spent(folder: pathlib.Path, found: Mapping[str, Any]) -> float:
+    """Seconds that a stage which did not finish was at work: until it last wrote a file."""
+    began = datetime.datetime.fromisoformat(found["start"]).timestamp()
+    last = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    return round(found.get("seconds_before", 0.0) + max(0.0, last - began), 2)
 
 
 def _digest(value: Any) -> str:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.launch import programs, toy
 
+# Compiling is most of the time, and what is compiled need not be quick.
+COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 STOPS = {8: 7, 4: 14, 1: 21}  # devices to the step at which they are taken away
 
 
@@ -16,7 +18,7 @@ STOPS = {8: 7, 4: 14, 1: 21}  # devices to the step at which they are taken away
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     for devices, until in STOPS.items():
-        flag = f"--xla_force_host_platform_device_count={devices}"
+        flag = f"--xla_force_host_platform_device_count={devices} {COMPILER}"
         whole = max(STOPS.values()) if devices == 8 else 0
         done = subprocess.run(
             [sys.executable, "-m", "tests.launch.trainings", str(folder), str(whole), str(until)],
@@ -28,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 def _batches(folder):
-    return [json.loads(line) for line in (folder / "batches.0.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "batches.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("kind", ["gan", "classifier"])

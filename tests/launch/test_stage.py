@@ -1,4 +1,6 @@
+import datetime
 import json
+import os
 
 import pytest
 
@@ -43,6 +45,20 @@ def test_unfinished_stage_goes_on_with_what_is_there(tmp_path):
     (begun.folder / "half").write_text("x")
     assert stage.begin(tmp_path, "data", {"size": 16}) is not None
     assert (tmp_path / "data" / "half").exists()
+
+
+def test_seconds_of_a_stage_that_was_stopped_add_up(tmp_path):
+    first = stage.begin(tmp_path, "data", {"size": 16})
+    began = datetime.datetime.fromisoformat(first.record["start"]).timestamp()
+    (first.folder / "half").write_text("x")
+    os.utime(first.folder / "half", (began + 100, began + 100))  # then it was killed
+    second = stage.begin(tmp_path, "data", {"size": 16})
+    began = datetime.datetime.fromisoformat(second.record["start"]).timestamp()
+    os.utime(first.folder / "half", (began + 20, began + 20))  # and again
+    third = stage.begin(tmp_path, "data", {"size": 16})
+    third.finish()
+    assert third.record["resumed"]
+    assert 119 <= third.record["seconds"] <= 125
 
 
 def test_a_changed_input_makes_what_follows_stale(tmp_path):

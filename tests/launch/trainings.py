@@ -1,10 +1,9 @@
 """Trains a small GAN and a small classifier on digits, on whatever devices there are.
 
-    python -m tests.launch.trainings FOLDER STEPS [STEPS_OF_PARTS [PROCESS COUNT PORT]]
+    python -m tests.launch.trainings FOLDER STEPS STEPS_OF_PARTS
 
 `FOLDER/whole` gets STEPS in one go (0: none), `FOLDER/parts` goes on until STEPS_OF_PARTS. Every
-training also writes `batches.jsonl`, a digest of every global batch, and `state.txt`, one of its
-last state.
+training also writes `batches.jsonl`, a digest of every batch.
 """
 
 import functools
@@ -25,6 +24,7 @@ from gan import steps as gan_steps
 from gan.models import dcgan
 from launch import loop, models, rng
 from launch import mesh as mesh_lib
+from tests import tiny
 from tests.launch import toy
 from vrn import classifier
 
@@ -48,7 +48,7 @@ def gan_training():
 
 
 def classifier_training():
-    spec = models._classifier_spec(10, 4, "small", 1e-3, 10, 20)
+    spec = models.classifier_spec(tiny.get_config().target, 10, 20)
     return functools.partial(classifier.train_step, spec=spec), functools.partial(
         classifier.init_state, image_shape=(16, 16, 1), spec=spec
     )
@@ -58,7 +58,7 @@ TRAININGS = {"gan": gan_training, "classifier": classifier_training}
 
 
 class Recorded:
-    """A loader that notes what it gives: the digests of this process' rows."""
+    """A loader that notes the digests of what it gives."""
 
     def __init__(self, source, path):
         self._iterator, self._path = loader.make_loader(source, prefetch=2), path
@@ -72,17 +72,14 @@ class Recorded:
         return batch
 
 
-def train(kind, step, init, folder, steps, mesh, **options):
+def train(kind, step, init, folder, steps, mesh):
     folder.mkdir(parents=True, exist_ok=True)
-    process = jax.process_index()
-    source = loader.BatchSource(
-        [loader.Part(records(), 16)], seed=3, augment=("shift", "noise"), strength=0.5,
-        process_index=process, process_count=jax.process_count(),
-    )  # fmt: skip
-    return loop.train(
+    parts = [loader.Part(records(), 16)]
+    source = loader.BatchSource(parts, seed=3, augment=("shift", "noise"), strength=0.5)
+    loop.train(
         step=step,
         state=init(rng.key(0, kind, "init")),
-        loader=Recorded(source, folder / f"batches.{process}.jsonl"),
+        loader=Recorded(source, folder / "batches.jsonl"),
         key=rng.key(0, kind),
         mesh=mesh,
         steps=steps,
@@ -92,11 +89,10 @@ def train(kind, step, init, folder, steps, mesh, **options):
         checkpoint_every=7,
         rules=toy.rules(),
         show=False,
-        **options,
     )
 
 
-def main(folder, whole, parts=0):
+def main(folder, whole, parts):
     mesh = mesh_lib.make_mesh()
     for kind, make in TRAININGS.items():
         pure_step, pure_init = make()

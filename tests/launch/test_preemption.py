@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from launch import preemption
-from tests.launch import programs, toy
+from tests.launch import programs, test_guard, toy
 
 
 def _terminate_at(step):
@@ -32,6 +32,23 @@ def test_saved_at_once_and_resumed_with_the_same_end(tmp_path):
         assert toy.saved(tmp_path / "parts")[-1] == step
         assert signal.getsignal(signal.SIGTERM) is before
     np.testing.assert_array_equal(toy.train(tmp_path / "parts", 30).weights, whole.weights)
+    assert toy.lines(tmp_path / "parts") == toy.lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("poison", "step"),
+    [(test_guard.at(7, 13), 12), (test_guard.from_on_until_rolled_back(23), 25)],
+)
+def test_saved_amid_dropped_updates_too(tmp_path, poison, step):
+    """What is saved there is not gone back to, and what was told is not told again."""
+    options = {"poison": poison, "rules": toy.rules(skip_limit=4)}
+    whole = toy.train(tmp_path / "whole", 60, **options)
+    with pytest.raises(preemption.PreemptedError, match=f"saved at step {step}, "):
+        toy.train(tmp_path / "parts", 60, hook=_terminate_at(step), **options)
+    assert toy.saved(tmp_path / "parts")[-1] == step
+    np.testing.assert_array_equal(
+        toy.train(tmp_path / "parts", 60, **options).weights, whole.weights
+    )
     assert toy.lines(tmp_path / "parts") == toy.lines(tmp_path / "whole")
 
 

@@ -7,6 +7,8 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# For tests whose time is the compiler's: what it makes of a step need not be quick.
+HASTY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 TINY = "--config=tests/tiny.py"
 
 

@@ -9,8 +9,6 @@ import pytest
 
 from tests.launch import programs, toy
 
-# Compiling is most of the time, and what is compiled need not be quick.
-COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 STOPS = {8: 7, 4: 14, 1: 21}  # devices to the step at which they are taken away
 
 
@@ -18,7 +16,7 @@ STOPS = {8: 7, 4: 14, 1: 21}  # devices to the step at which they are taken away
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     for devices, until in STOPS.items():
-        flag = f"--xla_force_host_platform_device_count={devices} {COMPILER}"
+        flag = f"--xla_force_host_platform_device_count={devices} {programs.HASTY}"
         whole = max(STOPS.values()) if devices == 8 else 0
         done = subprocess.run(
             [sys.executable, "-m", "tests.launch.trainings", str(folder), str(whole), str(until)],

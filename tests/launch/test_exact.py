@@ -52,7 +52,7 @@ def prepared(tmp_path_factory):
 
 def _config():
     config = tiny.get_config()
-    config.gan.update(steps=STEPS, log_every=2, checkpoint_every=3, sample_every=100)
+    config.gan.update(steps=STEPS, log_every=2, checkpoint_every=3, penalty="none", diffaugment=())
     for section in (config.vrn, config.target):
         section.update(steps=STEPS, log_every=2, checkpoint_every=3, depth=10)
     return config
@@ -88,6 +88,7 @@ def test_gan(prepared, tmp_path, monkeypatch, compilations):
         return end
 
     monkeypatch.setattr(loop, "train", keep_end)
+    monkeypatch.setattr(train_gan, "_sheets", lambda *_: None)
     train_gan.run(config, tmp_path / "whole", False)
     assert _steps(compilations) == 1
 

@@ -10,7 +10,8 @@ def test_kill_minus_nine_at_random_moments_changes_nothing():
     kills = os.environ.get("VRN_KILLS", "3")
     done = subprocess.run(
         [sys.executable, "-m", "tests.launch.killing", f"--kills={kills}"],
-        cwd=programs.ROOT, env=programs.environment(), capture_output=True, text=True,
+        cwd=programs.ROOT, env=programs.environment() | {"XLA_FLAGS": programs.HASTY},
+        capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     *killed, end = done.stdout.splitlines()

@@ -78,7 +78,7 @@ def train(kind, step, init, folder, steps, mesh):
     source = loader.BatchSource(parts, seed=3, augment=("shift", "noise"), strength=0.5)
     loop.train(
         step=step,
-        state=init(rng.key(0, kind, "init")),
+        state=jax.device_put(init(rng.key(0, kind, "init")), mesh_lib.replicated(mesh)),
         loader=Recorded(source, folder / "batches.jsonl"),
         key=rng.key(0, kind),
         mesh=mesh,
@@ -97,7 +97,8 @@ def main(folder, whole, parts):
     for kind, make in TRAININGS.items():
         pure_step, pure_init = make()
         step = mesh_lib.jit_step(pure_step, mesh)
-        init = jax.jit(pure_init, out_shardings=mesh_lib.replicated(mesh))
+        # Made on one device, so that it is compiled once for all numbers of them.
+        init = jax.jit(pure_init)
         for name, steps in (("whole", whole), ("parts", parts)):
             if steps:
                 train(kind, step, init, folder / name / kind, steps, mesh)

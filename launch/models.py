@@ -1,5 +1,6 @@
 """From the configuration to networks, optimisers and steps; and digests of what was trained."""
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
@@ -91,21 +92,22 @@ class Trainer:
     Args:
       spec: model, optimiser and loss.
       image_shape: (H, W, C).
-      settings: `batch`, `steps`, `log_every`, `checkpoint_every` of the stage.
-      prefetch: batches prepared ahead.
+      config: experiment.
+      section: of it that holds `batch`, `accumulate`, `log_every`, `checkpoint_every` and so on.
     """
 
     def __init__(
         self,
         spec: classifier.ClassifierSpec,
         image_shape: tuple[int, int, int],
-        settings: ml_collections.ConfigDict,
-        prefetch: int,
+        config: ml_collections.ConfigDict,
+        section: str,
     ):
-        self.spec = spec
-        self.mesh = mesh_lib.make_mesh()
-        self._settings = settings
-        self._prefetch = prefetch
+        self.mesh = mesh_lib.make_mesh(config.model_devices)
+        self._settings = config[section]
+        self._prefetch = config.data.prefetch
+        gradient = mesh_lib.gradient(self._settings, self.mesh, section)
+        self.spec = spec = dataclasses.replace(spec, gradient=gradient)
         self._step = mesh_lib.jit_step(
             functools.partial(classifier.train_step, spec=spec), self.mesh
         )

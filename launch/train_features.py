@@ -57,7 +57,7 @@ def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models
     real = prepare.open_split(workdir, "train")
     settings = config.features
     spec = models.classifier_spec(settings, len(real.class_names), settings.steps)
-    return models.Trainer(spec, real.image_shape, settings, config.data.prefetch)
+    return models.Trainer(spec, real.image_shape, config, "features")
 
 
 if __name__ == "__main__":

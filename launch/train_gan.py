@@ -3,6 +3,7 @@
 python -m launch.train_gan --config=configs/digits.py --workdir=runs/digits
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -27,11 +28,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     begun = stage.begin(workdir, "gan", settings, needs=("data",), overwrite=overwrite)
     if begun is None:
         return workdir / "gan"
-    mesh = mesh_lib.make_mesh()
-    spec = models.gan_spec(config, workdir)
+    mesh = mesh_lib.make_mesh(config.model_devices)
+    gradient = mesh_lib.gradient(config.gan, mesh, "gan")
+    spec = dataclasses.replace(models.gan_spec(config, workdir), gradient=gradient)
     source = loader.BatchSource(
         _parts(config, workdir),
         seed=rng.fold(config.seed, "gan", "loader"),
+        interleave=config.gan.n_critic,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -68,7 +71,8 @@ def restore(
     stage.require(workdir, "gan")
     spec = models.gan_spec(config, workdir)
     shapes = jax.eval_shape(functools.partial(state.init_state, spec), jax.random.key(0))
-    return spec, Checkpoints.open(workdir / "gan", mesh_lib.abstract(shapes, mesh_lib.make_mesh()))
+    mesh = mesh_lib.make_mesh(config.model_devices)
+    return spec, Checkpoints.open(workdir / "gan", mesh_lib.abstract(shapes, mesh))
 
 
 def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:

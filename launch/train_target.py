@@ -64,9 +64,7 @@ class Bench:
         spec = models.classifier_spec(
             config.target, len(self.real.class_names), config.target.steps
         )
-        self.trainer = models.Trainer(
-            spec, self.real.image_shape, config.target, config.data.prefetch
-        )
+        self.trainer = models.Trainer(spec, self.real.image_shape, config, "target")
         self._predict = jax.jit(functools.partial(classifier.predict, spec=spec))
 
     def parts(self, arm: str, setting: target.Setting) -> Sequence[loader.Part]:

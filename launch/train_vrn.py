@@ -87,7 +87,7 @@ def _scorer(spec: classifier.ClassifierSpec, params: Any, batch: int) -> Score:
 
 def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models.Trainer:
     shape = prepare.open_split(workdir, "train").image_shape
-    return models.Trainer(models.vrn_spec(config), shape, config.vrn, config.data.prefetch)
+    return models.Trainer(models.vrn_spec(config), shape, config, "vrn")
 
 
 def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:

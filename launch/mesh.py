@@ -69,6 +69,11 @@ def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
+def local(tree: Any) -> Any:
+    """Replicated arrays as arrays of one device of this process, to be used by it alone."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
 def abstract(state: Any, mesh: Mesh) -> Any:
     """Adds the replicated sharding to a pytree of shapes, as a checkpoint is restored to."""
     whole = replicated(mesh)

@@ -130,6 +130,8 @@ class Trainer:
     ) -> Any:
         """Returns the parameters after `steps` updates; goes on from a checkpoint in `folder`.
 
+        They lie on one device of each process, which uses them without the others.
+
         Args:
           parts: what a batch is made of.
           folder: of the run.
@@ -161,12 +163,12 @@ class Trainer:
             checkpoint_every=self._settings.checkpoint_every,
             **options,
         )
-        return state.params
+        return mesh_lib.local(state.params)
 
     def restore(self, folder: pathlib.Path) -> Any:
         """Returns the parameters of the newest checkpoint in `folder`."""
         state = jax.eval_shape(self._init, jax.random.key(0))
-        return Checkpoints.open(folder, mesh_lib.abstract(state, self.mesh)).params
+        return mesh_lib.local(Checkpoints.open(folder, mesh_lib.abstract(state, self.mesh)).params)
 
 
 def pad(rows: np.ndarray, count: int) -> np.ndarray:

@@ -54,18 +54,19 @@ class Lifeline:
         with selectors.DefaultSelector() as selector:
             for index, peer in self._peers.items():
                 selector.register(peer, selectors.EVENT_READ, index)
-            news = self._listen(selector, None)
+            news, stopped = self._listen(selector, None)
             if not news:
                 return
             self._tell(f"{_STOP} {news}")
-            time.sleep(_PAUSE)
+            if stopped:
+                time.sleep(_PAUSE)
             if self._index == 0:
                 self._listen(selector, time.monotonic() + _GRACE)
             if not self._leaving:
                 self._lost(news)
 
-    def _listen(self, selector: selectors.BaseSelector, until: float | None) -> str:
-        """The first news; with a deadline, waits for the ends of all connections instead."""
+    def _listen(self, selector: selectors.BaseSelector, until: float | None) -> tuple[str, bool]:
+        """The first news, and whether its process told it; with a deadline, awaits all ends."""
         while selector.get_map():
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
@@ -74,8 +75,8 @@ class Lifeline:
                 word, _, text = _receive(key.fileobj, None).partition(" ")
                 selector.unregister(key.fileobj)
                 if until is None and not self._leaving and word != _BYE:
-                    return text if word == _STOP else _death(key.data)
-        return ""
+                    return (text, True) if word == _STOP else (_death(key.data), False)
+        return "", False
 
     def _tell(self, line: str) -> None:
         for peer in self._peers.values():

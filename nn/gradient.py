@@ -94,6 +94,7 @@ class Gradient:
         shapes = jax.eval_shape(gradient, params, fixed, jax.tree.map(lambda leaf: leaf[0], parts))
 
         def add(total, part):
+            part = _after(total, part)
             return jax.tree.map(jnp.add, total, gradient(params, fixed, part)), None
 
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -104,6 +105,18 @@ class Gradient:
 
 
 PLAIN = Gradient()
+
+
+def _after(total: Any, part: Any) -> Any:
+    """The part, but computed with after the total is.
+
+    Unrolled micro-batches depend on each other by their sum alone, so that XLA's CPU backend, which
+    drops optimisation barriers, would hold the activations of all at once. No compiler may take a
+    float times zero for zero.
+    """
+    token = 0 * sum(leaf.ravel()[0] for leaf in jax.tree.leaves(total))
+    floats = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf + token if floats(leaf) else leaf, part)
 
 
 def _products(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -82,11 +82,13 @@ class Gradient:
             check_vma=False,
         )(params, fixed, rows)
 
+    def remembering(self, loss: Loss) -> Loss:
+        """The loss, told what to keep for its backward pass."""
+        return jax.checkpoint(loss, policy=_products) if self.remat else loss
+
     def _local(self, loss: Loss, params: Any, fixed: Any, rows: Any) -> tuple[Any, Any]:
         """The same for the rows of one device."""
-        if self.remat:
-            loss = jax.checkpoint(loss, policy=_products)
-        gradient = jax.grad(loss, has_aux=True)
+        gradient = jax.grad(self.remembering(loss), has_aux=True)
         if self.accumulate == 1:
             return gradient(params, fixed, rows)
         count = self.accumulate

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import app, flags
+from absl import app, flags, logging
 from jax.sharding import Mesh
 
 from benchmarks.collectives import Collective, collectives
@@ -108,6 +108,7 @@ def _processes(count: int, *, joined: bool) -> list[dict]:
 
 def _one(address: str, processes: str, index: str) -> dict:
     """Times steps and all-reduces in one process of a run."""
+    logging.set_verbosity(logging.ERROR)
     keep_freed_memory()
     count = int(processes)
     if count > 1:

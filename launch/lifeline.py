@@ -51,9 +51,10 @@ class Lifeline:
             self._watch.join(_GRACE)
 
     def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
+        with contextlib.ExitStack() as stack:
+            selector = stack.enter_context(selectors.DefaultSelector())
             for index, peer in self._peers.items():
-                selector.register(peer, selectors.EVENT_READ, index)
+                selector.register(stack.enter_context(peer), selectors.EVENT_READ, index)
             news, stopped = self._listen(selector, None)
             if not news:
                 return
@@ -148,10 +149,14 @@ def _assemble(
                         f"there are {count} and each id comes once; mend its flags"
                     )
                     _send(peer, f"{_REFUSED} {refusal}")
-                peers.setdefault(other, peer)
+                    peer.close()
+                else:
+                    peers[other] = peer
     for peer in peers.values():
         _send(peer, f"{_REFUSED} {refusal}" if refusal else _GO)
     if refusal:
+        for peer in peers.values():
+            peer.close()
         raise UserError(refusal)
     return peers
 

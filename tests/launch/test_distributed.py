@@ -224,6 +224,8 @@ def test_news_reaches_every_process_and_an_orderly_end_is_none():
         assert news == expected
         for index in (1, 0):
             lines[index].leave()
+        for line in lines.values():
+            line._watch.join(5)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,10 @@ def test_a_gan_step_in_micro_batches_is_the_step(penalty):
     ):
         moved = np.abs(a - before).max()
         assert moved > 0
-        assert np.abs(a - b).max() <= 1e-5 * max(moved, 1e-3)
+        # The one number of the last bias moves by a difference of terms of size 1/2; and what is
+        # stored is rounded to the size of the parameters.
+        rounding = np.finfo(np.float32).eps * np.abs(a).max()
+        assert np.abs(a - b).max() <= 1e-5 * (0.5 if a.shape == (1,) else moved) + rounding
     for name, value in metrics.items():
         np.testing.assert_allclose(other_metrics[name], value, rtol=1e-5, atol=1e-7)
 

@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from data.errors import UserError
-from launch import validate
+from launch import distributed, validate
 from nn import host_memory
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -47,17 +47,13 @@ def start(run: Run) -> None:
             fail(f"--config={file} does not exist; give a file such as {_EXAMPLES['config']}")
         try:
             validate.check(CONFIG.value)
-            made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+            with distributed.joined():
+                _run(run)
         except UserError as error:
             fail(str(error))
-        except OSError as error:
-            if error.errno not in _DISK:
-                raise
-            where = error.filename or WORKDIR.value
-            fail(f"{where}: {error.strerror}; free some space or give another --workdir")
-        print(made)
 
-    for name in ("config", "workdir", "overwrite"):  # --help shows the program's own and these
+    # --help shows the program's own flags and these.
+    for name in ("config", "workdir", "overwrite", *distributed.FLAGS):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
     host_memory.keep_freed_memory()
@@ -65,8 +61,9 @@ def start(run: Run) -> None:
 
 
 def say(text: str) -> None:
-    """Prints one line of progress."""
-    print(text, flush=True)
+    """Prints one line of progress, once per run."""
+    if distributed.is_main():
+        print(text, flush=True)
 
 
 def fail(message: str) -> NoReturn:
@@ -77,6 +74,19 @@ def fail(message: str) -> NoReturn:
 
 _EXAMPLES = {"config": "configs/digits.py", "workdir": "runs/digits"}
 _DISK = (13, 17, 20, 28, 30, 122)  # EACCES, EEXIST, ENOTDIR, ENOSPC, EROFS, EDQUOT
+
+
+def _run(run: Run) -> None:
+    try:
+        made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = error.filename or WORKDIR.value
+        fail(f"{where}: {error.strerror}; free some space or give another --workdir")
+    say(str(made))
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from data.errors import UserError
+from launch import distributed
 from launch import mesh as mesh_lib
 from launch.checkpoint import Checkpoints
 from launch.writers import MetricWriter
@@ -58,8 +59,11 @@ def train(
     """
     saved = Checkpoints(folder / "checkpoints") if checkpoints else None
     start, state = saved.restore(state, loader) if saved else (0, state)
-    writer = MetricWriter(folder, start=start, tensorboard=tensorboard and start < steps)
-    bar = tqdm(initial=start, total=steps, desc=name, unit="step", disable=not progress)
+    main = distributed.is_main()
+    events = tensorboard and start < steps
+    writer = MetricWriter(folder, start=start, tensorboard=events) if main else None
+    show = progress and main
+    bar = tqdm(initial=start, total=steps, desc=name, unit="step", disable=not show)
     late: tuple[int, Mapping[str, jax.Array]] | None = None
     try:
         for number in range(start + 1, steps + 1):
@@ -82,13 +86,16 @@ def train(
             _log(writer, *late, name)
     finally:
         bar.close()
-        writer.close()
+        if writer is not None:
+            writer.close()
         if saved:
             saved.close()
     return state
 
 
-def _log(writer: MetricWriter, step: int, metrics: Mapping[str, Any], name: str) -> dict[str, str]:
+def _log(
+    writer: MetricWriter | None, step: int, metrics: Mapping[str, Any], name: str
+) -> dict[str, str]:
     values = {k: float(v) for k, v in jax.device_get(dict(metrics)).items()}
     bad = [k for k, v in values.items() if not math.isfinite(v)]
     if bad:
@@ -96,5 +103,6 @@ def _log(writer: MetricWriter, step: int, metrics: Mapping[str, Any], name: str)
             f"{name}: {bad[0]} is {values[bad[0]]} at step {step}; lower the learning rate "
             "and pass --overwrite to begin this stage again"
         )
-    writer.write(step, values)
+    if writer is not None:
+        writer.write(step, values)
     return {k: f"{v:.3g}" for k, v in list(values.items())[:3]}

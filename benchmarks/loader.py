@@ -50,9 +50,7 @@ def target(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.
     """Trains a target model with every classical augmentation; returns its folder."""
     real, folder = prepare.open_split(workdir, "train"), workdir / "target"
     spec = models.classifier_spec(config.target, _CLASSES, config.target.steps)
-    trainer = models.Trainer(
-        spec, real.image_shape, config.target, config.data.prefetch, config.train
-    )
+    trainer = models.Trainer(spec, real.image_shape, config, "target")
     trainer.train(
         [loader.Part(real, config.target.batch)],
         folder,

@@ -12,6 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0  # root of all randomness except the data split
     config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
+    config.model_devices = 1  # second axis of the mesh, for networks too large for one device
 
     # How training is kept safe; nothing of it changes a result, so it is in no stage's digest.
     config.train = train = ml_collections.ConfigDict()
@@ -49,6 +50,8 @@ def get_config() -> ml_collections.ConfigDict:
     gan.diffaugment = ("color", "translation", "cutout")  # on reals and fakes, both updates
     gan.diffaugment_fill = -1.0  # what enters at edges and holes: -1 black, 0 mid-grey
     gan.batch = 32  # images per discriminator update, over all devices
+    gan.accumulate = 1  # micro-batches per update: less memory, the same update
+    gan.remat = False  # compute activations again instead of keeping them: less memory, slower
     gan.g_lr = 2e-4
     gan.d_lr = 4e-4
     gan.b1 = 0.0  # Adam
@@ -71,6 +74,8 @@ def get_config() -> ml_collections.ConfigDict:
     features.width = 16
     features.dtype = "float32"  # of the products, or bfloat16
     features.batch = 32
+    features.accumulate = 1  # micro-batches per update: less memory, the same update
+    features.remat = False  # compute activations again instead of keeping them: less memory, slower
     features.lr = 2e-3
     features.steps = 400
     features.log_every = 50
@@ -98,6 +103,8 @@ def get_config() -> ml_collections.ConfigDict:
     vrn.input_size = 32  # both classes are reduced to this many pixels: generator traces go
     vrn.positives = "real"  # real, or real+accepted (adds the real-like images of the pool)
     vrn.batch = 32
+    vrn.accumulate = 1  # micro-batches per update: less memory, the same update
+    vrn.remat = False  # compute activations again instead of keeping them: less memory, slower
     vrn.lr = 1e-3
     vrn.label_smoothing = 0.1
     vrn.steps = 400
@@ -120,6 +127,8 @@ def get_config() -> ml_collections.ConfigDict:
     target.width = 16
     target.dtype = "float32"  # of the products, or bfloat16
     target.batch = 32
+    target.accumulate = 1  # micro-batches per update: less memory, the same update
+    target.remat = False  # compute activations again instead of keeping them: less memory, slower
     target.lr = 2e-3
     target.steps = 300  # the same for every arm
     target.shares = (0.25, 0.5)  # synthetic share of a batch, chosen on validation

@@ -77,8 +77,9 @@ class BatchSource(grain.sources.RandomAccessDataSource):
     """Element i is this process' rows of the global batch of step i.
 
     The global batch holds the parts' images one part after another; process p of P takes the p-th
-    contiguous block of rows. Elements are ``{'image': float32 [b, H, W, C] in [-1, 1],
-    'label': int32 [b]}`` with -1 for missing labels.
+    contiguous block of rows. With `interleave` n it is dealt like cards first: its first n-th goes
+    to rows 0, n, 2n, ..., so that every process has its share of each n-th. Elements are
+    ``{'image': float32 [b, H, W, C] in [-1, 1], 'label': int32 [b]}`` with -1 for missing labels.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         strength: float = 1.0,
         process_index: int = 0,
         process_count: int = 1,
+        interleave: int = 1,
     ) -> None:
         """Prepare the stream.
 
@@ -100,6 +102,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
             strength: of the augmentation; 0 = none.
             process_index: which block of rows is ours, from 0.
             process_count: into how many blocks the global batch is divided.
+            interleave: into how many blocks it is cut to be dealt; divides the batch.
 
         Raises:
             UserError: an empty part, parts of different image shapes, a batch that the processes
@@ -127,33 +130,40 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         self._parts, self._seed = parts, seed
         self._augment, self._strength = tuple(augment), strength
         self._walks = [_Walk(part, (seed, p)) for p, part in enumerate(parts)]
-        rows = self.batch_size // process_count
-        self._rows = (process_index * rows, (process_index + 1) * rows)
+        if self.batch_size % interleave:
+            raise UserError(
+                f"a batch of {self.batch_size} can't be dealt to {interleave} updates; make it a "
+                "multiple of their number."
+            )
+        count = self.batch_size // process_count
+        self._first = process_index * count
+        block, place = np.divmod(np.arange(self._first, self._first + count), interleave)
+        self._places = place * (self.batch_size // interleave) + block
 
     def __len__(self) -> int:
         return _STEPS
 
     def __repr__(self) -> str:
         counts = [part.count for part in self._parts]
-        return f"BatchSource(counts={counts}, seed={self._seed}, rows={self._rows})"
+        rows = (self._first, self._first + len(self._places))
+        return f"BatchSource(counts={counts}, seed={self._seed}, rows={rows})"
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        images, labels, offset = [], [], 0
+        image = np.empty((len(self._places), *self._parts[0].records.image_shape), np.float32)
+        label = np.empty(len(self._places), np.int32)
+        offset = 0
         for part, walk in zip(self._parts, self._walks, strict=True):
-            first, last = (min(max(row - offset, 0), part.count) for row in self._rows)
+            ours = (self._places >= offset) & (self._places < offset + part.count)
+            if ours.any():
+                indices = walk(step * part.count + self._places[ours] - offset)
+                image[ours] = part.records.read(indices)
+                fixed = part.label is not None
+                label[ours] = part.label if fixed else part.records.labels[indices]
             offset += part.count
-            if first == last:
-                continue
-            indices = walk(step * part.count + np.arange(first, last))
-            images.append(part.records.read(indices))
-            part_labels = part.records.labels[indices].astype(np.int32)
-            fixed = part.label is not None
-            labels.append(np.full_like(part_labels, part.label) if fixed else part_labels)
-        image = images[0] if len(images) == 1 else np.concatenate(images)
         image = augmentation.augment(
-            image, self._augment, self._strength, (self._seed, step), first_row=self._rows[0]
+            image, self._augment, self._strength, (self._seed, step), first_row=self._first
         )
-        return {"image": image, "label": np.concatenate(labels)}
+        return {"image": image, "label": label}
 
 
 def make_loader(source: BatchSource, *, start: int = 0, prefetch: int = 2) -> grain.DatasetIterator:

@@ -37,7 +37,7 @@ def gradient_penalty(
     d_fn: Callable[[jax.Array], jax.Array],
     real: jax.Array,
     fake: jax.Array,
-    key: jax.Array,
+    mix: jax.Array,
 ) -> jax.Array:
     """WGAN-GP: the mean over images of (||grad D(x')|| - 1)^2 between real and fake images.
 
@@ -48,12 +48,11 @@ def gradient_penalty(
         d_fn: images [B, H, W, C] to logits [B].
         real: real images [B, H, W, C].
         fake: generated images [B, H, W, C].
-        key: random key of the mixing.
+        mix: the e of every image, [B, 1, 1, 1].
 
     Returns:
         A scalar.
     """
-    mix = jax.random.uniform(key, (real.shape[0], 1, 1, 1), real.dtype)
     squares = _square_norms(d_fn, real + mix * (fake - real))
     # The tiny constant keeps the square root's derivative finite where the gradient vanishes.
     return jnp.square(jnp.sqrt(squares + 1e-12) - 1).mean()

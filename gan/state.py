@@ -12,6 +12,7 @@ import optax
 from gan.augment import POLICIES
 from gan.losses import LOSSES
 from gan.penalties import PENALTIES
+from nn.gradient import PLAIN, Gradient
 
 Params = Any
 
@@ -53,6 +54,7 @@ class GanSpec:
         augment_policy: names for `gan.augment.diff_augment`, () for none.
         augment_fill: value that enters at edges and holes.
         ema_decay: of the generator's moving average; shorter at the start, see `gan.steps`.
+        gradient: micro-batches, rematerialisation and devices.
     """
 
     generator: nn.Module
@@ -66,6 +68,7 @@ class GanSpec:
     augment_policy: tuple[str, ...] = ()
     augment_fill: float = 0.0
     ema_decay: float = 0.999
+    gradient: Gradient = PLAIN
 
     def __post_init__(self):
         _check("loss", self.loss, LOSSES)

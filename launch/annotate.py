@@ -11,9 +11,9 @@ import numpy as np
 
 from data import pools, tables
 from data.errors import UserError
-from launch import cli, prepare, rng, stage, train_features
+from launch import cli, distributed, prepare, rng, stage, train_features
 from vrn import annotators, labels
-from vrn.features import Described
+from vrn.features import Described, FeatureSpace
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -25,7 +25,17 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     begun = stage.begin(workdir, "annotation", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "annotation"
-    space = train_features.open_features(config, workdir)
+    space = train_features.open_features(config, workdir)  # by all: orbax waits for them
+    distributed.on_main(lambda: _annotate(config, workdir, begun, space))
+    return begun.folder
+
+
+def _annotate(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    begun: stage.Stage,
+    space: FeatureSpace,
+) -> None:
     pool = pools.open_pool(workdir / "pools" / "first")
     described = space.describe(pool)
     real = annotators.Reals(
@@ -58,7 +68,6 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         begun.folder / "embeddings.npz", first=described.features, probs=described.probs
     )
     begun.finish(images=len(pool))
-    return begun.folder
 
 
 def verdicts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from data.errors import UserError
-from launch import compiled, preemption, validate
+from launch import compiled, distributed, preemption, validate
 from nn import host_memory
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -50,26 +50,17 @@ def start(run: Run) -> None:
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         if not pathlib.Path(file).is_file():
             fail(f"--config={file} does not exist; give a file such as {_EXAMPLES['config']}")
-        lost = compiled.keep(COMPILED.value)
-        if lost is not None:
-            say(f"compiled steps are not kept ({lost}); --compiled=DIR gives another folder")
         try:
             validate.check(CONFIG.value)
-            made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+            with distributed.joined():
+                code = _run(run)
         except UserError as error:
             fail(str(error))
-        except preemption.PreemptedError as stopped:
-            print(stopped, file=sys.stderr)
-            raise SystemExit(preemption.EXIT_CODE) from None
-        except OSError as error:
-            if error.errno not in _DISK:
-                raise
-            where = error.filename or WORKDIR.value
-            fail(f"{where}: {error.strerror}; free some space or give another --workdir")
-        print(made)
+        if code:  # all processes stop alike, so none of them has lost another
+            raise SystemExit(code)
 
     # --help shows the program's own flags and these.
-    for name in ("config", "workdir", "overwrite", "compiled"):
+    for name in ("config", "workdir", "overwrite", "compiled", *distributed.FLAGS):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
     host_memory.keep_freed_memory()
@@ -77,8 +68,9 @@ def start(run: Run) -> None:
 
 
 def say(text: str) -> None:
-    """Prints one line of progress."""
-    print(text, flush=True)
+    """Prints one line of progress, once per run."""
+    if distributed.is_main():
+        print(text, flush=True)
 
 
 def fail(message: str) -> NoReturn:
@@ -89,6 +81,27 @@ def fail(message: str) -> NoReturn:
 
 _EXAMPLES = {"config": "configs/digits.py", "workdir": "runs/digits"}
 _DISK = (13, 17, 20, 28, 30, 122)  # EACCES, EEXIST, ENOTDIR, ENOSPC, EROFS, EDQUOT
+
+
+def _run(run: Run) -> int:
+    """Runs the program; returns its exit code."""
+    lost = compiled.keep(COMPILED.value)
+    if lost is not None:
+        say(f"compiled steps are not kept ({lost}); --compiled=DIR gives another folder")
+    try:
+        made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+    except preemption.PreemptedError as stopped:
+        print(stopped, file=sys.stderr)
+        return preemption.EXIT_CODE
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        where = error.filename or WORKDIR.value
+        fail(f"{where}: {error.strerror}; free some space or give another --workdir")
+    say(str(made))
+    return 0
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

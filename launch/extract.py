@@ -9,12 +9,13 @@ import ml_collections
 import numpy as np
 
 from data import pools, tables
-from launch import annotate, cli, rng, stage
+from launch import annotate, cli, distributed, rng, stage
 from vrn import extraction
 
 COLUMNS = ("accepted", "negatives", "positives", "calibration", "measurement")
 
 
+@distributed.main_only
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/extraction/rows.parquet`.
 

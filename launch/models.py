@@ -1,5 +1,6 @@
 """From the configuration to networks, optimisers and steps; and digests of what was trained."""
 
+import dataclasses
 import functools
 import hashlib
 import pathlib
@@ -91,24 +92,23 @@ class Trainer:
     Args:
       spec: model, optimiser and loss.
       image_shape: (H, W, C).
-      settings: `batch`, `steps`, `log_every`, `checkpoint_every` of the stage.
-      prefetch: batches prepared ahead.
-      rules: `config.train`.
+      config: experiment.
+      section: of it that holds `batch`, `accumulate`, `log_every`, `checkpoint_every` and so on.
     """
 
     def __init__(
         self,
         spec: classifier.ClassifierSpec,
         image_shape: tuple[int, int, int],
-        settings: ml_collections.ConfigDict,
-        prefetch: int,
-        rules: ml_collections.ConfigDict,
+        config: ml_collections.ConfigDict,
+        section: str,
     ):
-        self.spec = spec
-        self.mesh = mesh_lib.make_mesh()
-        self._settings = settings
-        self._prefetch = prefetch
-        self._rules = rules
+        self.mesh = mesh_lib.make_mesh(config.model_devices)
+        self._settings = config[section]
+        self._prefetch = config.data.prefetch
+        self._rules = config.train
+        gradient = mesh_lib.gradient(self._settings, self.mesh, section)
+        self.spec = spec = dataclasses.replace(spec, gradient=gradient)
         self._step = mesh_lib.jit_step(
             functools.partial(classifier.train_step, spec=spec), self.mesh
         )
@@ -130,6 +130,8 @@ class Trainer:
         **options: Any,
     ) -> Any:
         """Returns the parameters after `steps` updates; goes on from a checkpoint in `folder`.
+
+        They lie on one device of each process, which uses them without the others.
 
         Args:
           parts: what a batch is made of.
@@ -163,12 +165,12 @@ class Trainer:
             rules=self._rules,
             **options,
         )
-        return state.params
+        return mesh_lib.local(state.params)
 
     def restore(self, folder: pathlib.Path) -> Any:
         """Returns the parameters of the newest checkpoint in `folder`."""
         state = jax.eval_shape(self._init, jax.random.key(0))
-        return open_last(folder, mesh_lib.abstract(state, self.mesh)).params
+        return mesh_lib.local(open_last(folder, mesh_lib.abstract(state, self.mesh)).params)
 
 
 def pad(rows: np.ndarray, count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from data.errors import UserError
 from launch import (
     annotate,
     cli,
+    distributed,
     extract,
     generate,
     prepare,
@@ -49,12 +50,14 @@ def annotated_pool(
       UserError: `extract.max_rounds` pools did not give enough.
     """
     limit = config.extract.max_rounds
-    for rounds in range(min(generate.rounds_made(workdir), limit), limit + 1):
-        if rounds > generate.rounds_made(workdir):
+    made = distributed.on_main(lambda: generate.rounds_made(workdir))
+    for rounds in range(min(made, limit), limit + 1):
+        if rounds > made:
             # What was said of the smaller pool is stale by our own doing, not by the user's.
             stage.discard(workdir / "annotation")
             stage.discard(workdir / "extraction")
         generate.make_pool(config, workdir, "first", overwrite=overwrite, rounds=rounds)
+        made = max(made, rounds)
         annotate.run(config, workdir, overwrite)
         try:
             extract.run(config, workdir, overwrite)

@@ -12,13 +12,14 @@ import numpy as np
 
 from data import fingerprint, records, sources, splits
 from data.errors import UserError
-from launch import cli, stage
+from launch import cli, distributed, stage
 
 SPLITS = ("train", "unlabelled", "val", "test")
 # Where the source lies and how batches are made does not change the records; what it holds does.
 _NOT_IN_RECORDS = ("source", "data_dir", "augment", "prefetch")
 
 
+@distributed.main_only
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/data`: one record set per split, with its counts in `stage.json`."""
     data = config.data

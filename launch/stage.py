@@ -21,6 +21,7 @@ import jax
 
 from data.errors import UserError
 from data.tables import write_json
+from launch import distributed
 
 PROGRAMS = {
     "data": "prepare",
@@ -51,10 +52,13 @@ class Stage:
         return self.record["digest"]
 
     def finish(self, **facts: Any) -> None:
-        """Marks the stage complete; `facts` are kept in its `stage.json`."""
+        """Marks the stage complete; `facts` are kept in its `stage.json`.
+
+        No process goes on before the file is there.
+        """
         seconds = round(self.record["seconds_before"] + time.monotonic() - self.began, 2)
         self.record |= {"status": "complete", "end": _now(), "seconds": seconds, "facts": facts}
-        write_json(self.folder / "stage.json", self.record)
+        distributed.on_main(lambda: write_json(self.folder / "stage.json", self.record))
 
 
 def read(workdir: pathlib.Path, name: str) -> dict[str, Any] | None:
@@ -84,6 +88,7 @@ def require(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     return record
 
 
+@distributed.main_only
 def begin(
     workdir: pathlib.Path,
     name: str,
@@ -92,6 +97,8 @@ def begin(
     overwrite: bool = False,
 ) -> Stage | None:
     """Opens the folder of a stage, or returns None when it is complete and up to date.
+
+    Process 0 looks at the folder and all others are told what it found.
 
     Args:
       workdir: work directory.
@@ -138,6 +145,7 @@ def begin(
     return Stage(folder, record, time.monotonic())
 
 
+@distributed.main_only
 def discard(folder: pathlib.Path) -> None:
     """Deletes the folder of a stage; killed half-way, nothing of it is left under its name."""
     if folder.exists():

@@ -16,7 +16,7 @@ from absl import flags
 
 from data import tables
 from evaluation import statistics
-from launch import cli, pipeline, prepare, stage
+from launch import cli, distributed, pipeline, prepare, stage
 
 GAN_SEEDS = flags.DEFINE_integer(
     "gan_seeds", 2, "Number of times the loop is run, with config.seed, config.seed + 1, …",
@@ -34,6 +34,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         folders.append(workdir / f"seed{seed}")
         cli.say(f"study: GAN seed {seed} in {folders[-1]}")
         pipeline.run(repeated, folders[-1], overwrite)
+    return _summarise(config, workdir, folders)
+
+
+@distributed.main_only
+def _summarise(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, folders: Sequence[pathlib.Path]
+) -> pathlib.Path:
     result = pool(folders, resamples=config.report.resamples)
     tables.write_json(workdir / "results.json", result)
     with tables.atomic_file(workdir / "table.md") as aside:

@@ -9,7 +9,7 @@ import ml_collections
 
 from data import tables
 from data.loader import Part
-from launch import cli, models, prepare, rng, stage
+from launch import cli, distributed, models, prepare, rng, stage
 from vrn.features import FeatureSpace
 
 
@@ -36,14 +36,22 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         tensorboard=config.tensorboard,
     )
     space = FeatureSpace(trainer.spec, params)
+    distributed.on_main(lambda: _embed(config, workdir, begun.folder, space))
+    begun.finish(digest=models.tree_digest(params))
+    return begun.folder
+
+
+def _embed(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    folder: pathlib.Path,
+    space: FeatureSpace,
+) -> None:
     # The report measures copying and fidelity against these; no weight learns from val or test.
     names = [name for name in prepare.SPLITS if config.data.unlabelled or name != "unlabelled"]
     splits = {name: prepare.open_split(workdir, name) for name in names}
-    tables.write_npz(
-        begun.folder / "embeddings.npz", **{k: space.embed(v) for k, v in splits.items()}
-    )
-    begun.finish(digest=models.tree_digest(params))
-    return begun.folder
+    embedded = {name: space.embed(split) for name, split in splits.items()}
+    tables.write_npz(folder / "embeddings.npz", **embedded)
 
 
 def open_features(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> FeatureSpace:
@@ -57,7 +65,7 @@ def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models
     real = prepare.open_split(workdir, "train")
     settings = config.features
     spec = models.classifier_spec(settings, len(real.class_names), settings.steps)
-    return models.Trainer(spec, real.image_shape, settings, config.data.prefetch, config.train)
+    return models.Trainer(spec, real.image_shape, config, "features")
 
 
 if __name__ == "__main__":

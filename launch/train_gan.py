@@ -3,6 +3,7 @@
 python -m launch.train_gan --config=configs/digits.py --workdir=runs/digits
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from jax.sharding import Mesh
 
 from data import loader
 from gan import sample, state, steps
-from launch import cli, loop, models, pictures, prepare, rng, stage
+from launch import cli, distributed, loop, models, pictures, prepare, rng, stage
 from launch import mesh as mesh_lib
 from launch.checkpoint import open_last
 
@@ -27,11 +28,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     begun = stage.begin(workdir, "gan", settings, needs=("data",), overwrite=overwrite)
     if begun is None:
         return workdir / "gan"
-    mesh = mesh_lib.make_mesh()
-    spec = models.gan_spec(config, workdir)
+    mesh = mesh_lib.make_mesh(config.model_devices)
+    gradient = mesh_lib.gradient(config.gan, mesh, "gan")
+    spec = dataclasses.replace(models.gan_spec(config, workdir), gradient=gradient)
     source = loader.BatchSource(
         _parts(config, workdir),
         seed=rng.fold(config.seed, "gan", "loader"),
+        interleave=config.gan.n_critic,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -50,7 +53,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         tensorboard=config.tensorboard,
         hook=_sheets(config, spec, begun.folder / "samples"),
     )
-    begun.finish(checkpoint_digest=models.tree_digest(trained.ema_params))
+    begun.finish(checkpoint_digest=models.tree_digest(mesh_lib.local(trained.ema_params)))
     return begun.folder
 
 
@@ -65,11 +68,13 @@ def init(config: ml_collections.ConfigDict, spec: state.GanSpec, mesh: Mesh) -> 
 def restore(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> tuple[state.GanSpec, state.GanState]:
-    """Opens the trained GAN of a work directory."""
+    """Opens the trained GAN of a work directory, on one device of each process."""
     stage.require(workdir, "gan")
     spec = models.gan_spec(config, workdir)
     shapes = jax.eval_shape(functools.partial(state.init_state, spec), jax.random.key(0))
-    return spec, open_last(workdir / "gan", mesh_lib.abstract(shapes, mesh_lib.make_mesh()))
+    mesh = mesh_lib.make_mesh(config.model_devices)
+    trained = open_last(workdir / "gan", mesh_lib.abstract(shapes, mesh))
+    return spec, mesh_lib.local(trained)
 
 
 def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:
@@ -99,8 +104,9 @@ def _sheets(
     draw = jax.jit(lambda params: sample.generate(spec.generator, params, seeds, labels))
 
     def hook(step: int, current: Any) -> None:
-        if step % config.gan.sample_every == 0 or step == config.gan.steps:
-            images = np.asarray(draw(current.ema_params))
+        due = step % config.gan.sample_every == 0 or step == config.gan.steps
+        if due and distributed.is_main():
+            images = np.asarray(draw(mesh_lib.local(current.ema_params)))
             folder.mkdir(exist_ok=True)
             name = folder / f"{step:07d}.png"
             pictures.save_png(name, pictures.sheet(images, columns))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data import loader, pools, tables
 from data.records import Records
 from evaluation import classification
-from launch import cli, models, prepare, rng, stage
+from launch import cli, distributed, models, prepare, rng, stage
 from launch import filter as filter_stage
 from vrn import classifier, target
 
@@ -40,7 +40,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         for name in config.target.arms
     }
     runs = sum(len(grid) * (len(grid) > 1) + config.target.seeds for grid in arms.values())
-    with tqdm(total=runs, desc="target", unit="model") as bar:
+    quiet = not distributed.is_main()
+    with tqdm(total=runs, desc="target", unit="model", disable=quiet) as bar:
         for name, grid in arms.items():
             bar.set_postfix_str(name)
             choice = _search(config, bench, begun.folder / name, name, grid, bar)
@@ -64,9 +65,7 @@ class Bench:
         spec = models.classifier_spec(
             config.target, len(self.real.class_names), config.target.steps
         )
-        self.trainer = models.Trainer(
-            spec, self.real.image_shape, config.target, config.data.prefetch, config.train
-        )
+        self.trainer = models.Trainer(spec, self.real.image_shape, config, "target")
         self._predict = jax.jit(functools.partial(classifier.predict, spec=spec))
 
     def parts(self, arm: str, setting: target.Setting) -> Sequence[loader.Part]:
@@ -91,9 +90,9 @@ def _search(
     """Chooses share and strength on validation; writes `choice.json` with every trial."""
     path = folder / "choice.json"
     trials = len(grid) if len(grid) > 1 else 0
-    if path.exists():
+    found = distributed.on_main(lambda: json.loads(path.read_text()) if path.exists() else None)
+    if found is not None:
         bar.update(trials)
-        found = json.loads(path.read_text())
         return target.Setting(found["share"], found["strength"])
     validation = {}
     for setting in grid[:trials]:
@@ -108,14 +107,18 @@ def _search(
             checkpoints=False,
             show=False,
         )
-        probs = bench.probabilities(params, bench.val)
-        scores = classification.metrics(probs, bench.val.labels)
-        validation[setting] = scores["balanced_accuracy"]
+        validation[setting] = distributed.on_main(lambda p=params: _validate(bench, p))
         bar.update()
     chosen = target.choose(validation) if validation else grid[0]
     rows = [{**dataclasses.asdict(s), "balanced_accuracy": v} for s, v in validation.items()]
-    tables.write_json(path, {**dataclasses.asdict(chosen), "validation": rows})
+    choice = {**dataclasses.asdict(chosen), "validation": rows}
+    distributed.on_main(lambda: tables.write_json(path, choice))
     return chosen
+
+
+def _validate(bench: Bench, params: Any) -> float:
+    probs = bench.probabilities(params, bench.val)
+    return classification.metrics(probs, bench.val.labels)["balanced_accuracy"]
 
 
 def _train_and_test(
@@ -127,7 +130,7 @@ def _train_and_test(
     seed: int,
 ) -> None:
     """One target model: for a seed every arm starts from the same weights."""
-    if (folder / "result.json").exists():
+    if distributed.on_main((folder / "result.json").exists):
         return
     params = bench.trainer.train(
         bench.parts(arm, setting),
@@ -139,6 +142,10 @@ def _train_and_test(
         strength=setting.strength,
         show=False,
     )
+    distributed.on_main(lambda: _test(bench, params, folder))
+
+
+def _test(bench: Bench, params: Any, folder: pathlib.Path) -> None:
     probs = bench.probabilities(params, bench.test)
     tables.write_npz(folder / "predictions.npz", probs=probs, labels=bench.test.labels)
     tables.write_json(folder / "result.json", classification.metrics(probs, bench.test.labels))

@@ -14,7 +14,7 @@ import numpy as np
 
 from data import loader, pools, tables
 from data.records import Records
-from launch import cli, extract, models, prepare, rng, stage
+from launch import cli, distributed, extract, models, prepare, rng, stage
 from vrn import calibrate, classifier
 from vrn.annotators import NON_REAL_LIKE, REAL_LIKE
 
@@ -41,9 +41,21 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         strength=1.0,
         tensorboard=config.tensorboard,
     )
+    score = _scorer(trainer.spec, params, config.vrn.batch)
+    distributed.on_main(lambda: _measure(config, workdir, begun.folder, score))
+    begun.finish(digest=models.tree_digest(params))
+    return begun.folder
+
+
+Score = Callable[[Records], np.ndarray]
+
+
+def _measure(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, folder: pathlib.Path, score: Score
+) -> None:
+    """Calibrates on one held-out part of the pool and measures on the other."""
     pool = pools.open_pool(workdir / "pools" / "first")
     rows, real_like = extract.read(workdir)
-    score = _scorer(trainer.spec, params, config.vrn.batch)
     result = calibrate.calibrate(
         score(pool.subset(rows.calibration)),
         real_like[rows.calibration],
@@ -55,16 +67,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     # Unseen real images: a VRN that knows the generator accepts all of them and no synthetic one.
     accepted = score(prepare.open_split(workdir, "val")) >= result["operating_point"]["logit"]
     result["accepted_of_real"] = float(accepted.mean())
-    tables.write_json(begun.folder / "calibration.json", result)
-    begun.finish(digest=models.tree_digest(params))
+    tables.write_json(folder / "calibration.json", result)
     cli.say(
         f"VRN: AUC within synthetic images {result['auc_within_synthetic']:.3f}, accepts "
         f"{result['acceptance_rate']:.0%} of the real-like ones"
     )
-    return begun.folder
-
-
-Score = Callable[[Records], np.ndarray]
 
 
 def open_vrn(
@@ -87,9 +94,7 @@ def _scorer(spec: classifier.ClassifierSpec, params: Any, batch: int) -> Score:
 
 def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models.Trainer:
     shape = prepare.open_split(workdir, "train").image_shape
-    return models.Trainer(
-        models.vrn_spec(config), shape, config.vrn, config.data.prefetch, config.train
-    )
+    return models.Trainer(models.vrn_spec(config), shape, config, "vrn")
 
 
 def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:

@@ -48,8 +48,9 @@ POSITIVE = (
     "vrn.steps", "features.log_every", "features.checkpoint_every", "vrn.log_every",
     "vrn.checkpoint_every", "target.log_every", "target.checkpoint_every", "extract.max_rounds",
     "annotate.neighbours", "gan.width", "features.width", "vrn.width", "target.width",
-    "target.batch", "target.steps", "target.seeds", "report.resamples",
-    "train.keep", "train.skip_limit",
+    "target.batch", "gan.accumulate", "features.accumulate", "vrn.accumulate", "target.accumulate",
+    "target.steps", "target.seeds", "report.resamples", "train.keep",
+    "train.skip_limit",
 )  # fmt: skip
 NOT_NEGATIVE = ("train.keep_every",)
 SHARES = (

@@ -100,13 +100,14 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
 def _pieces(arrays: tuple[jax.Array, ...], image_bytes: int) -> tuple[jax.Array, ...]:
     """Cuts batches [B, ...] into [N, B / N, ...] with as few pieces as `_PIECE_BYTES` allows.
 
-    Several devices keep the batch whole: it is cut already, and a loop over it would have them wait
-    for each other in every turn.
+    A batch that the partitioner divides over devices stays whole: in a loop over it the devices
+    would wait for each other in every turn. Inside `shard_map` the batch is one device's own.
     """
     batch = len(arrays[0])
     counts = [n for n in range(1, batch + 1) if batch % n == 0]
     fitting = [n for n in counts if batch // n * image_bytes <= _PIECE_BYTES]
-    count = 1 if jax.device_count() > 1 else min(fitting, default=batch)
+    own = jax.device_count() == 1 or jax.sharding.get_abstract_mesh().manual_axes
+    count = min(fitting, default=batch) if own else 1
     return tuple(a.reshape(count, -1, *a.shape[1:]) for a in arrays)
 
 

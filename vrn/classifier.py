@@ -18,10 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nn.gradient import PLAIN, Gradient
+
 if TYPE_CHECKING:  # The networks train where the file formats' packages are absent.
     from data.records import Records
 
 Array = jax.Array
+Metrics = dict[str, Array]
 
 
 def unprepared(images: Array, key: Array | None) -> Array:
@@ -41,6 +44,7 @@ class ClassifierSpec:
       label_smoothing: share of the target spread evenly over the classes, in [0, 1).
       prepare: `prepare(images, key)` applied to every batch; the key is None outside training, and
         then the result must not be random.
+      gradient: micro-batches, rematerialisation and devices.
     """
 
     model: nn.Module
@@ -48,6 +52,7 @@ class ClassifierSpec:
     num_classes: int
     label_smoothing: float = 0.0
     prepare: Callable[[Array, Array | None], Array] = unprepared
+    gradient: Gradient = PLAIN
 
 
 class ClassifierState(flax.struct.PyTreeNode):
@@ -71,7 +76,7 @@ def init_state(
 
 def train_step(
     state: ClassifierState, batch: Mapping[str, Array], key: Array, *, spec: ClassifierSpec
-) -> tuple[ClassifierState, dict[str, Array]]:
+) -> tuple[ClassifierState, Metrics]:
     """One optimiser step of softmax cross-entropy.
 
     Args:
@@ -83,22 +88,21 @@ def train_step(
     Returns:
       The next state, and scalars 'loss' (nats), 'accuracy' (share) and 'grad_norm'.
     """
+    # Prepared before it is divided: the draws do not depend on how.
     images = spec.prepare(batch["image"], jax.random.fold_in(key, state.step))
-    targets = optax.smooth_labels(
-        jax.nn.one_hot(batch["label"], spec.num_classes), spec.label_smoothing
-    )
 
-    def loss_fn(params):
-        logits = spec.model.apply({"params": params}, images)
-        return optax.softmax_cross_entropy(logits, targets).mean(), logits
+    def loss_fn(params: Any, _: None, rows: Mapping[str, Array]) -> tuple[Array, Metrics]:
+        targets = optax.smooth_labels(
+            jax.nn.one_hot(rows["label"], spec.num_classes), spec.label_smoothing
+        )
+        logits = spec.model.apply({"params": params}, rows["image"])
+        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        return loss, {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == rows["label"])}
 
-    (loss, logits), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    rows = {"image": images, "label": batch["label"]}
+    grads, metrics = spec.gradient(loss_fn, state.params, None, rows)
     updates, opt_state = spec.tx.update(grads, state.opt_state, state.params)
-    metrics = {
-        "loss": loss,
-        "accuracy": jnp.mean(jnp.argmax(logits, -1) == batch["label"]),
-        "grad_norm": optax.tree.norm(grads),
-    }
+    metrics |= {"grad_norm": optax.tree.norm(grads)}
     state = ClassifierState(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

@@ -50,6 +50,9 @@ class NotEnoughNegatives(UserError):  # noqa: N818 - a verdict on the pool that 
         super().__init__(message)
         self.counts = dict(counts)
 
+    def __reduce__(self):  # other processes are told of it
+        return type(self), (str(self), self.counts)
+
 
 def split(groups: np.ndarray, shares: tuple[float, ...], seed: int) -> np.ndarray:
     """Part number [N] of each row: `shares` of every group at random, to the nearest image.

@@ -115,7 +115,7 @@ def _distance(opt: Any, adam: torch.optim.Optimizer, network: torch.nn.Module) -
     # The twin puts our moments into its own order and shapes, as it does with our weights.
     kept = {name: value.clone() for name, value in network.state_dict().items()}
     network.from_jax(optax.tree_utils.tree_get(opt, "mu"))
-    mine = [p.detach().double().cpu() for p in network.parameters()]
+    mine = [p.detach().double().cpu().clone() for p in network.parameters()]
     network.load_state_dict(kept)
     squares = sum((a - b).square().sum() for a, b in zip(mine, theirs, strict=True))
     return float((squares / sum(a.square().sum() for a in mine)).sqrt())

@@ -162,10 +162,10 @@ def draws(work: Work, step: int) -> dict[str, Any]:
     each = [jax.random.fold_in(d_key, index) for index in range(updates)]
     normal = functools.partial(jax.random.normal, shape=(count, rows.LATENT))
     uniform = functools.partial(jax.random.uniform, shape=(count, 1, 1, 1))
-    order = jax.random.permutation(jax.random.fold_in(key, Use.ORDER), count * updates)
+    order = np.arange(count * updates).reshape(count, updates).T.ravel()
     g_key = jax.random.fold_in(key, Use.GENERATOR)
     return {
-        "order": None if updates == 1 else np.asarray(order),
+        "order": None if updates == 1 else order,
         "d_latents": np.stack([normal(jax.random.fold_in(k, Use.LATENT)) for k in each]),
         "mix": np.stack([uniform(jax.random.fold_in(k, Use.MIX)) for k in each]),
         "g_latents": np.asarray(normal(jax.random.fold_in(g_key, Use.LATENT))),

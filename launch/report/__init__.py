@@ -16,10 +16,11 @@ import pathlib
 import ml_collections
 
 from data import tables
-from launch import cli, stage
+from launch import cli, distributed, stage
 from launch.report import collect, page, results
 
 
+@distributed.main_only
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """The program: makes the report unless it is up to date; returns the path of its page."""
     settings = {"report": config.report.to_dict()}

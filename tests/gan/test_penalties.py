@@ -23,7 +23,9 @@ def test_a_linear_critic_has_the_penalty_of_its_weights(images):
     critic = lambda x: jnp.einsum("bhwc,hwc->b", x, weights)  # noqa: E731
     square = np.sum(weights**2)
     np.testing.assert_allclose(r1(critic, jnp.asarray(real)), square / 2, rtol=1e-5)
-    got = gradient_penalty(critic, jnp.asarray(real), jnp.asarray(fake), jax.random.key(0))
+    got = gradient_penalty(
+        critic, jnp.asarray(real), jnp.asarray(fake), jnp.full((5, 1, 1, 1), 0.3)
+    )
     np.testing.assert_allclose(got, (np.sqrt(square) - 1) ** 2, rtol=1e-5)
 
 
@@ -33,31 +35,10 @@ def test_a_quadratic_critic_has_each_images_own_penalty(images):
     np.testing.assert_allclose(
         r1(critic, jnp.asarray(real)), np.mean(np.sum((0.1 * real) ** 2, (1, 2, 3))) / 2, rtol=1e-5
     )
-    key = jax.random.key(3)
-    mix = np.asarray(jax.random.uniform(key, (5, 1, 1, 1)), np.float64)
+    mix = np.random.default_rng(2).uniform(size=(5, 1, 1, 1))
     lengths = np.sqrt(np.sum((0.1 * (real + mix * (fake - real))) ** 2, (1, 2, 3)))
-    got = gradient_penalty(critic, jnp.asarray(real), jnp.asarray(fake), key)
+    got = gradient_penalty(critic, jnp.asarray(real), jnp.asarray(fake), jnp.asarray(mix))
     np.testing.assert_allclose(got, np.mean((lengths - 1) ** 2), rtol=1e-5)
-
-
-def test_the_mixing_is_uniform_and_one_number_per_image():
-    # Between images of zeros and ones every image is its mixing number all over; the critic's
-    # gradient is then that number at every pixel.
-    shape = (4000, 1, 2, 1)
-    seen = []
-
-    def critic(x):
-        seen.append(x)
-        return jnp.sum(x, (1, 2, 3))
-
-    with jax.disable_jit():
-        gradient_penalty(critic, jnp.zeros(shape), jnp.ones(shape), jax.random.key(0))
-    mixed = np.asarray(
-        jax.lax.stop_gradient(seen[0].primal if hasattr(seen[0], "primal") else seen[0])
-    )
-    np.testing.assert_array_equal(mixed[:, 0, 0], mixed[:, 0, 1])
-    histogram, _ = np.histogram(mixed[:, 0, 0, 0], 10, (0, 1))
-    assert np.abs(histogram - 400).max() < 80
 
 
 def test_a_constant_critic_has_finite_gradients(images):
@@ -65,7 +46,7 @@ def test_a_constant_critic_has_finite_gradients(images):
 
     def loss(scale):
         critic = lambda x: scale * jnp.sum(x, (1, 2, 3))  # noqa: E731
-        return gradient_penalty(critic, real, fake, jax.random.key(0)) + r1(critic, real)
+        return gradient_penalty(critic, real, fake, jnp.full((5, 1, 1, 1), 0.5)) + r1(critic, real)
 
     value, gradient = jax.value_and_grad(loss)(0.0)
     np.testing.assert_allclose(value, 1, atol=1e-5)
@@ -91,7 +72,9 @@ def test_the_penalty_of_a_discriminator_has_the_gradient_of_finite_differences(p
             critic = lambda x: module.apply({"params": moved}, x, labels)  # noqa: E731
             if penalty == "r1":
                 return r1(critic, real)
-            return gradient_penalty(critic, real, fake, jax.random.key(1))
+            return gradient_penalty(
+                critic, real, fake, jnp.array([0.2, 0.5, 0.9])[:, None, None, None]
+            )
 
         h = 1e-6
         expected = (value(h) - value(-h)) / (2 * h)

@@ -112,12 +112,12 @@ def test_classifiers(prepared, tmp_path, monkeypatch, compilations, kind):
     config = _config()
     real = prepare.open_split(prepared, "train")
     if kind == "vrn":
-        spec, settings = models.vrn_spec(config), config.vrn
+        spec = models.vrn_spec(config)
         parts = [loader.Part(real, 8, label=1), loader.Part(real, 8, label=0)]
     else:
-        spec, settings = models.classifier_spec(config.target, 10, STEPS), config.target
+        spec = models.classifier_spec(config.target, 10, STEPS)
         parts = [loader.Part(real, 16)]
-    trainer = models.Trainer(spec, real.image_shape, settings, 2, config.train)
+    trainer = models.Trainer(spec, real.image_shape, config, kind)
     ends = []
     train = loop.train
     monkeypatch.setattr(

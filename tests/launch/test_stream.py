@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import stream as benchmark
 from data import pools, tables
-from launch import distributed, stream
+from launch import stream
 from tests.launch import programs, streaming
 
 
@@ -107,9 +107,6 @@ def test_an_undisturbed_run(straight):
     assert len(tables.map_npz(straight / "filter" / "embeddings.npz")["second"]) == len(pool)
 
 
-@pytest.mark.skipif(
-    not hasattr(distributed, "on_main"), reason="stages begin in one process only as yet"
-)
 def test_two_processes_with_two_devices_each_share_the_shards(trained, straight, tmp_path):
     workdir = _copy(trained, tmp_path)
     with socket.socket() as free:

@@ -1,0 +1,276 @@
+"""Several devices and several processes: the same numbers, one set of files, and named failures."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from data.errors import UserError
+from launch import distributed, lifeline
+from tests.launch import programs
+from tests.launch.trainers import CLASSIFIERS, GANS
+
+TINY_GAN = (programs.TINY, "--config.gan.steps=6", "--config.gan.sample_every=6")
+SCRIPTS = programs.ROOT / "scripts"
+
+
+def _port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _environment(devices):
+    # Level 0 compiles in half the time; what is compared is the same on every mesh.
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return programs.environment() | {"XLA_FLAGS": flags}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A prepared work directory."""
+    workdir = tmp_path_factory.mktemp("data") / "run"
+    done = programs.run("prepare", *TINY_GAN, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """Every trainer for 20 steps on 1 and 8 devices, and on 2 processes of 2 devices."""
+    out = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "tests.launch.trainers", str(data), str(out)]
+    runs = {"1,8": (8, [[]]), "4": (2, [[f"127.0.0.1:{_port()}", "2", str(i)] for i in range(2)])}
+    for meshes, (devices, processes) in runs.items():
+        started = [
+            subprocess.Popen(
+                [*command, meshes, *more], cwd=programs.ROOT, env=_environment(devices),
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            for more in processes
+        ]  # fmt: skip
+        for process in started:
+            output, _ = process.communicate(timeout=400)
+            assert process.returncode == 0, output[-3000:]
+    return out
+
+
+@pytest.mark.parametrize("mesh", ["8", "4"])
+@pytest.mark.parametrize("name", [*GANS, *CLASSIFIERS])
+def test_twenty_steps_are_the_same_on_any_number_of_devices_and_processes(trained, mesh, name):
+    """Metrics of every step, and every array relative to its largest value.
+
+    The discriminator's last bias alone is given more: its gradient is a difference of two nearly
+    equal means, and Adam makes steps of one size out of whatever is left, rounding included.
+    """
+    one, other = (np.load(trained / m / name / "params.npz") for m in ("1", mesh))
+    for key, expected in one.items():
+        limit = 1e-4 if "realness" in key and "bias" in key else 1e-5
+        scale = max(np.abs(expected).max(), 1e-6)
+        assert np.abs(other[key] - expected).max() <= limit * scale, key
+    lines, others = (
+        json.loads((trained / m / name / "report.json").read_text())["metrics"] for m in ("1", mesh)
+    )
+    assert len(lines) == len(others) == 20
+    for line, theirs in zip(lines, others, strict=True):
+        for metric, value in line.items():
+            assert theirs[metric] == pytest.approx(value, rel=1e-5, abs=1e-5), metric
+
+
+@pytest.mark.parametrize("mesh", ["8", "4"])
+@pytest.mark.parametrize("name", [*GANS, *CLASSIFIERS])
+def test_a_step_sends_each_gradient_once_and_a_few_numbers(trained, mesh, name):
+    arrays = np.load(trained / mesh / name / "params.npz")
+    critics = GANS[name].get("n_critic", 1) if name in GANS else 1
+    gradients = sum(
+        4 * value.size * (critics if key.startswith("['d']") else 1)
+        for key, value in arrays.items()
+        if not key.startswith("['ema']")
+    )
+    sent = json.loads((trained / mesh / name / "report.json").read_text())["collectives"]
+    assert {one["name"] for one in sent} == {"all-reduce"}
+    metrics = sum(one["bytes"] for one in sent) - gradients
+    assert 0 <= metrics <= 64
+
+
+def test_two_processes_train_the_network_of_one(data, tmp_path):
+    for count in (1, 2):
+        workdir = tmp_path / str(count)
+        workdir.mkdir()
+        (workdir / "data").symlink_to(data / "data")
+        done = subprocess.run(
+            [SCRIPTS / "run_local.sh", str(count), "train_gan", *TINY_GAN, f"--workdir={workdir}"],
+            cwd=programs.ROOT, env=programs.environment() | {"PYTHON": sys.executable},
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        assert done.stdout.strip().splitlines()[-1] == str(workdir / "gan")
+    one, two = ((tmp_path / str(count) / "gan") for count in (1, 2))
+    ignored = re.compile(r"process_\d|ocdbt|array_metadatas|/d/|commit|_sharding|\.json$")
+    files = [
+        {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+        for folder in (one, two)
+    ]
+    assert {f for f in files[0] if not ignored.search(f)} == {
+        f for f in files[1] if not ignored.search(f)
+    }
+    assert "samples/0000006.png" in files[1]
+    record = json.loads((two / "stage.json").read_text())
+    assert record["status"] == "complete"
+    assert record["device"].startswith("2 x cpu")
+    lines = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (one, two)]
+    assert len(lines[0]) == len(lines[1]) > 0
+    for a, b in zip(*(map(json.loads, part) for part in lines), strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-5)
+    # What two processes saved, one opens.
+    done = programs.run("generate", "--pool=second", *TINY_GAN, f"--workdir={two.parent}")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_killed_process_is_named_by_the_other_within_seconds(data, tmp_path):
+    (tmp_path / "data").symlink_to(data / "data")
+    address, running = f"127.0.0.1:{_port()}", []
+    for index in range(2):
+        log = tmp_path / f"{index}.log"
+        running.append(
+            programs.start(
+                "train_gan", programs.TINY, "--config.gan.steps=100000", f"--workdir={tmp_path}",
+                "--config.gan.checkpoint_every=5", f"--coordinator={address}", "--num_processes=2",
+                f"--process_id={index}", log=log,
+            )
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "gan" / "checkpoints" / "5").exists():
+            assert time.monotonic() < deadline, (tmp_path / "0.log").read_text()[-2000:]
+            time.sleep(0.1)
+        began = time.monotonic()
+        running[1].send_signal(signal.SIGKILL)
+        assert running[0].wait(timeout=30) == distributed.PEER_LOST
+        assert time.monotonic() - began < 10
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert "error: process 1 died" in (tmp_path / "0.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [(0, "process 1 of 2 did not come to"), (1, "process 0 of 2 did not answer process 1")],
+)
+def test_a_process_that_does_not_come_is_named(tmp_path, index, words):
+    done = programs.run(
+        "prepare", programs.TINY, f"--workdir={tmp_path}", f"--coordinator=127.0.0.1:{_port()}",
+        "--num_processes=2", f"--process_id={index}", "--init_timeout=2",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "within 2 s" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def _call(address, count, index, timeout=10.0, lost=lambda news: None):
+    return lifeline.call(address, count, index, timeout, 60, lost)
+
+
+def test_the_roll_call_names_all_who_are_missing_to_all_who_came():
+    address, sentences = f"127.0.0.1:{_port()}", {}
+
+    def come(index):
+        try:
+            _call(address, 4, index, timeout=1.5)
+        except UserError as error:
+            sentences[index] = str(error)
+
+    threads = [threading.Thread(target=come, args=(index,)) for index in (0, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sentences[0] == sentences[2]
+    assert "process 1, 3 of 4 did not come" in sentences[0]
+
+
+def test_news_reaches_every_process_and_an_orderly_end_is_none():
+    for stop, expected in (
+        ("process 2 ended", {0: "process 2 ended", 1: "process 2 ended"}),
+        ("", {}),
+    ):
+        address, lines, news = f"127.0.0.1:{_port()}", {}, {}
+
+        def come(index, address=address, lines=lines, news=news):
+            tell = lambda text: news.setdefault(index, text)  # noqa: E731
+            lines[index] = _call(address, 3, index, lost=tell)
+
+        threads = [threading.Thread(target=come, args=(index,)) for index in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lines[2].leave(stop)
+        deadline = time.monotonic() + 8
+        while len(news) < len(expected) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert news == expected
+        for index in (1, 0):
+            lines[index].leave()
+        for line in lines.values():
+            line._watch.join(5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--coordinator=host:1"], "--num_processes is missing"),
+        (["--distributed=auto"], "no SLURM step"),
+        (
+            ["--coordinator=h:1", "--num_processes=2", "--process_id=2"],
+            "--process_id=2 is too large",
+        ),
+        (["--coordinator=h", "--num_processes=2", "--process_id=1"], "--coordinator=h has no port"),
+    ],
+)
+def test_flags_that_cannot_be_are_explained(tmp_path, flags, words):
+    done = programs.run("prepare", programs.TINY, f"--workdir={tmp_path}", *flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_slurm_step_is_found(monkeypatch):
+    variables = {
+        "SLURM_JOB_ID": "70000", "SLURM_STEP_NODELIST": "node[003-004]", "SLURM_NTASKS": "8",
+        "SLURM_PROCID": "5", "SLURM_LOCALID": "1",
+    }  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for flag, value in (("MODE", "auto"), ("COORDINATOR", None), ("NUM_PROCESSES", None),
+                        ("PROCESS_ID", None), ("INIT_TIMEOUT", 5)):  # fmt: skip
+        monkeypatch.setattr(distributed, flag, SimpleNamespace(value=value))
+    address, count, index = distributed._find()
+    assert re.fullmatch(r"node003:\d+", address)
+    assert (count, index) == (8, 5)
+
+
+def test_scripts_are_well_formed():
+    for script in (*SCRIPTS.glob("*.sh"), *SCRIPTS.glob("*.sbatch")):
+        assert subprocess.run(["bash", "-n", script], check=False).returncode == 0, script
+    service, job = yaml.safe_load_all((SCRIPTS / "kubernetes.yaml").read_text())
+    assert service["spec"]["clusterIP"] == "None"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["selector"] == job["spec"]["template"]["metadata"]["labels"]
+    (line,) = pod["containers"][0]["args"]
+    name, count = job["metadata"]["name"], job["spec"]["completions"]
+    assert f"--coordinator={name}-0.{pod['subdomain']}:" in line
+    assert f"--num_processes={count} " in line
+    assert job["spec"]["parallelism"] == count

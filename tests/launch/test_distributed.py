@@ -49,7 +49,8 @@ def trained(data, tmp_path_factory):
     """Every trainer for 20 steps on 1 and 8 devices, and on 2 processes of 2 devices."""
     out = tmp_path_factory.mktemp("trained")
     command = [sys.executable, "-m", "tests.launch.trainers", str(data), str(out)]
-    runs = {"1,8": (8, [[]]), "4": (2, [[f"127.0.0.1:{_port()}", "2", str(i)] for i in range(2)])}
+    address = f"127.0.0.1:{_port()}"
+    runs = {"1,8": (8, [[]]), "4": (2, [[address, "2", str(i)] for i in range(2)])}
     for meshes, (devices, processes) in runs.items():
         started = [
             subprocess.Popen(

@@ -59,8 +59,13 @@ def trained(data, tmp_path_factory):
             )
             for more in processes
         ]  # fmt: skip
-        for process in started:
-            output, _ = process.communicate(timeout=400)
+        try:
+            outputs = [process.communicate(timeout=240)[0] for process in started]
+        finally:
+            for process in started:
+                process.kill()
+                process.communicate()
+        for process, output in zip(started, outputs, strict=True):
             assert process.returncode == 0, output[-3000:]
     return out
 

@@ -22,11 +22,10 @@ from launch import mesh as mesh_lib
 
 STEPS = 20
 GANS = {
-    "gan_none": {"penalty": "none"},
     "gan_r1": {"penalty": "r1"},
     "gan_gp": {"penalty": "gp", "penalty_weight": 10.0, "n_critic": 2, "loss": "wasserstein"},
 }
-CLASSIFIERS = ("vrn", "target", "features")
+CLASSIFIERS = ("vrn", "target")  # the feature network is trained as a target model is
 
 
 def config_of(**gan):
@@ -45,7 +44,9 @@ def config_of(**gan):
 
 def train_gan_of(name: str, data: pathlib.Path, folder: pathlib.Path):
     config = config_of(**GANS[name])
-    (folder / "data").symlink_to(data / "data")
+    if distributed.is_main():
+        (folder / "data").symlink_to(data / "data")
+    distributed.barrier(f"data {folder}")
     train_gan.run(config, folder, False)
     _, state = train_gan.restore(config, folder)
     return {"g": state.g_params, "d": state.d_params, "ema": state.ema_params}, folder / "gan"

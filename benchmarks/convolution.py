@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
+from benchmarks import options
 from benchmarks.train_step import measure
 from nn import conv
 from nn.host_memory import keep_freed_memory
@@ -28,8 +29,13 @@ try:
 except ImportError:
     torch = None
 
-_ROWS = flags.DEFINE_string("rows", "", "Measure only rows whose name matches this regex.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds; each times every form in turn.", 1)
+FLAGS = flags.FlagValues()
+_ROWS = flags.DEFINE_string(
+    "rows", "", "Measure only rows whose name matches this regex.", flag_values=FLAGS
+)
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 5, "Rounds; each times every form in turn.", 1, flag_values=FLAGS
+)
 
 _BATCH = 64
 # (size, channels in, channels out, kernel, stride): the layers of a DCGAN of width 32 at 64 px, of
@@ -173,4 +179,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    options.run(main, FLAGS)

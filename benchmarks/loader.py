@@ -16,14 +16,20 @@ import ml_collections
 import numpy as np
 from absl import app, flags, logging
 
+from benchmarks import options
 from configs import default
 from data import loader, records
 from launch import models, prepare, stage, train_gan
 from nn import host_memory
 
-_SIZE = flags.DEFINE_integer("size", 64, "Images are so many pixels wide and high.", 16)
-_IMAGES = flags.DEFINE_integer("images", 2000, "Images on disk, in 4 classes.", 64)
-_STEPS = flags.DEFINE_integer("steps", 60, "Steps of each training.", 20)
+FLAGS = flags.FlagValues()
+_SIZE = flags.DEFINE_integer(
+    "size", 64, "Images are so many pixels wide and high.", 16, flag_values=FLAGS
+)
+_IMAGES = flags.DEFINE_integer(
+    "images", 2000, "Images on disk, in 4 classes.", 64, flag_values=FLAGS
+)
+_STEPS = flags.DEFINE_integer("steps", 60, "Steps of each training.", 20, flag_values=FLAGS)
 _CLASSES = 4
 
 
@@ -107,4 +113,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    options.run(main, FLAGS)

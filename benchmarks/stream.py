@@ -27,9 +27,10 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 from scipy import ndimage
 
+from benchmarks import options
 from configs import default
 from data import pools, tables
 from data.loader import Part
@@ -37,17 +38,26 @@ from launch import filter as filter_stage
 from launch import generate, prepare, stage, stream, train_features, train_gan, train_vrn
 from nn.host_memory import keep_freed_memory
 
-_IMAGES = flags.DEFINE_integer("images", 10240, "Images that every side takes in all.", 1)
-_REPEATS = flags.DEFINE_integer("repeats", 8, "Rounds; each takes every side in turn.", 1)
-_SIZE = flags.DEFINE_integer("size", 64, "Pixels a side; grey.")
-_WIDTH = flags.DEFINE_integer("width", 16, "Width of generator and discriminator.", 1)
-_BATCH = flags.DEFINE_integer("batch", 128, "Images per forward pass.", 1)
-_MEMORY = flags.DEFINE_bool("memory", False, "Measure memory instead of rates.")
-_COUNTS = flags.DEFINE_list(
-    "counts", ["1000", "10000", "20000", "100000"], "Pool sizes for --memory."
+FLAGS = flags.FlagValues()
+_IMAGES = flags.DEFINE_integer(
+    "images", 10240, "Images that every side takes in all.", 1, flag_values=FLAGS
 )
-_FILL = flags.DEFINE_string("fill", "", "With --memory: only fill and filter this one.")
-_JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.")
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 8, "Rounds; each takes every side in turn.", 1, flag_values=FLAGS
+)
+_SIZE = flags.DEFINE_integer("size", 64, "Pixels a side; grey.", flag_values=FLAGS)
+_WIDTH = flags.DEFINE_integer(
+    "width", 16, "Width of generator and discriminator.", 1, flag_values=FLAGS
+)
+_BATCH = flags.DEFINE_integer("batch", 128, "Images per forward pass.", 1, flag_values=FLAGS)
+_MEMORY = flags.DEFINE_bool("memory", False, "Measure memory instead of rates.", flag_values=FLAGS)
+_COUNTS = flags.DEFINE_list(
+    "counts", ["1000", "10000", "20000", "100000"], "Pool sizes for --memory.", flag_values=FLAGS
+)
+_FILL = flags.DEFINE_string(
+    "fill", "", "With --memory: only fill and filter this one.", flag_values=FLAGS
+)
+_JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.", flag_values=FLAGS)
 
 CLASSES = 10
 _REALS_PER_CLASS = 50
@@ -216,4 +226,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    options.run(main, FLAGS)

@@ -24,6 +24,7 @@ import optax
 from absl import app, flags, logging
 from jax.sharding import Mesh
 
+from benchmarks import options
 from benchmarks.collectives import Collective, collectives
 from gan.models.dcgan import Discriminator, Generator
 from gan.state import GanSpec, init_state
@@ -33,12 +34,15 @@ from launch import place
 from nn.gradient import Gradient
 from nn.host_memory import keep_freed_memory
 
-_SIZE = flags.DEFINE_integer("size", 32, "Pixels per side.")
-_WIDTH = flags.DEFINE_integer("width", 32, "Channels at full resolution.", 1)
-_BATCH = flags.DEFINE_integer("batch", 32, "Images per process.", 1)
-_STEPS = flags.DEFINE_integer("steps", 30, "Steps that are timed.", 1)
-_JSON = flags.DEFINE_string("json", None, "Write the result to this file.")
-_JOIN = flags.DEFINE_list("join", [], "Internal: coordinator, processes, index of one process.")
+FLAGS = flags.FlagValues()
+_SIZE = flags.DEFINE_integer("size", 32, "Pixels per side.", flag_values=FLAGS)
+_WIDTH = flags.DEFINE_integer("width", 32, "Channels at full resolution.", 1, flag_values=FLAGS)
+_BATCH = flags.DEFINE_integer("batch", 32, "Images per process.", 1, flag_values=FLAGS)
+_STEPS = flags.DEFINE_integer("steps", 30, "Steps that are timed.", 1, flag_values=FLAGS)
+_JSON = flags.DEFINE_string("json", None, "Write the result to this file.", flag_values=FLAGS)
+_JOIN = flags.DEFINE_list(
+    "join", [], "Internal: coordinator, processes, index of one process.", flag_values=FLAGS
+)
 
 _CLASSES = 10
 _LATENT = 128
@@ -165,4 +169,4 @@ def _median_ms(call: Callable[[], object], repeats: int) -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    options.run(main, FLAGS)

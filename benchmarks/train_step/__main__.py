@@ -5,9 +5,9 @@ import os
 # JAX otherwise takes three quarters of an accelerator's memory before PyTorch sees it.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-from absl import app
 
+from benchmarks import options
 from benchmarks.train_step import main
 
 if __name__ == "__main__":
-    app.run(main.main)
+    options.run(main.main, main.FLAGS)

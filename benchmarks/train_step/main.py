@@ -36,18 +36,37 @@ try:
 except ImportError:
     torch = None
 
-_JSON = flags.DEFINE_string("json", None, "Write everything measured to this file.")
-_ROWS = flags.DEFINE_string("rows", "", "Measure only rows whose name matches this regex.")
-_SIZES = flags.DEFINE_list("sizes", [str(size) for size in SIZES], "Pixels per side.")
+FLAGS = flags.FlagValues()
+_JSON = flags.DEFINE_string(
+    "json", None, "Write everything measured to this file.", flag_values=FLAGS
+)
+_ROWS = flags.DEFINE_string(
+    "rows", "", "Measure only rows whose name matches this regex.", flag_values=FLAGS
+)
+_SIZES = flags.DEFINE_list(
+    "sizes", [str(size) for size in SIZES], "Pixels per side.", flag_values=FLAGS
+)
 _REPEATS = flags.DEFINE_integer(
-    "repeats", 5, "Rounds; each times every side in turn, so that disturbances hit all alike.", 1
+    "repeats",
+    5,
+    "Rounds; each times every side in turn, so that disturbances hit all alike.",
+    1,
+    flag_values=FLAGS,
 )
-_STEPS = flags.DEFINE_integer("steps", 3, "Steps that each side takes in a round.", 1)
+_STEPS = flags.DEFINE_integer(
+    "steps", 3, "Steps that each side takes in a round.", 1, flag_values=FLAGS
+)
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", list(DTYPES), "Of the networks' products; PyTorch uses autocast."
+    "dtype",
+    "float32",
+    list(DTYPES),
+    "Of the networks' products; PyTorch uses autocast.",
+    flag_values=FLAGS,
 )
-_TORCH = flags.DEFINE_bool("torch", True, "Measure PyTorch if it is installed.")
-_TORCH_COMPILE = flags.DEFINE_bool("torch_compile", True, "Measure torch.compile too.")
+_TORCH = flags.DEFINE_bool("torch", True, "Measure PyTorch if it is installed.", flag_values=FLAGS)
+_TORCH_COMPILE = flags.DEFINE_bool(
+    "torch_compile", True, "Measure torch.compile too.", flag_values=FLAGS
+)
 
 _HEAD = f"{'':40}     ours    eager  compile  x eager  x comp.    img/s   GFLOP  % peak  notes"
 

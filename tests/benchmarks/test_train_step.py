@@ -6,8 +6,7 @@ import sys
 
 import jax
 import pytest
-from absl import app, flags
-from absl.testing import flagsaver
+from absl import app
 
 from benchmarks.train_step import flops, main, measure, ours
 from benchmarks.train_step.rows import CLASSIFIERS, GANS, SIZES, Row, rows
@@ -34,7 +33,7 @@ assert not absent & {name.split(".")[0] for name in sys.modules}
 
 @pytest.fixture(autouse=True)
 def _parsed_flags():
-    flags.FLAGS.mark_as_parsed()
+    main.FLAGS.mark_as_parsed()
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
@@ -61,8 +60,10 @@ def test_without_pytorch_its_columns_are_empty(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(main, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(measure, "matmul_rate", lambda dtype: 1e9)
     path = tmp_path / "rows.json"
-    with flagsaver.flagsaver(json=str(path), rows="dcgan", torch=False, repeats=2, steps=1):
-        assert main.main(["train_step"]) == 0
+    chosen = {"json": str(path), "rows": "dcgan", "torch": False, "repeats": 2, "steps": 1}
+    for name, value in chosen.items():
+        monkeypatch.setattr(main.FLAGS[name], "value", value)
+    assert main.main(["train_step"]) == 0
     (row,) = json.loads(path.read_text())["rows"]
     assert (row["name"], row["width"], row["batch"]) == ("dcgan_16px_width4_batch8", 4, 8)
     assert len(row["times_ms"]["ours"]) == 2
@@ -81,8 +82,10 @@ def test_without_pytorch_its_columns_are_empty(tmp_path, monkeypatch, capsys):
         ({"sizes": ["48"]}, "--sizes=48: give some of 32, 64, 128"),
     ],
 )
-def test_a_filter_that_matches_nothing_is_refused(changes, message):
-    with flagsaver.flagsaver(**changes), pytest.raises(app.UsageError, match=message):
+def test_a_filter_that_matches_nothing_is_refused(changes, message, monkeypatch):
+    for name, value in changes.items():
+        monkeypatch.setattr(main.FLAGS[name], "value", value)
+    with pytest.raises(app.UsageError, match=message):
         main.main(["train_step"])
 
 

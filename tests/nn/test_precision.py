@@ -126,7 +126,8 @@ def test_the_gradient_penalty_in_bfloat16_is_finite_and_close(model):
 
     def penalty(params, spec):
         d_fn = lambda x: spec.discriminator.apply({"params": params}, x, batch()["label"])  # noqa: E731
-        return penalties.gradient_penalty(d_fn, batch()["image"], fake, jax.random.key(4))
+        mix = jax.random.uniform(jax.random.key(4), (len(fake), 1, 1, 1))
+        return penalties.gradient_penalty(d_fn, batch()["image"], fake, mix)
 
     run = jax.jit(jax.value_and_grad(penalty), static_argnames="spec")
     params = jax.tree.map(lambda leaf: 3 * leaf, state.d_params)

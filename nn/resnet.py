@@ -7,6 +7,7 @@ import jax
 
 from nn.conv import Conv
 from nn.norm import GroupNorm
+from nn.pool import max_pool
 from nn.precision import Dtype, widen
 
 # Depth to (blocks per stage, whether the blocks are bottlenecks), table 1 of He et al. 2016; depth
@@ -107,7 +108,7 @@ class ResNet(nn.Module):
             x = nn.relu(self.stem_norm(self.small_stem(x)))
         else:
             x = nn.relu(self.stem_norm(self.imagenet_stem(x)))
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+            x = max_pool(x, 3, 2)
         for block in self.blocks:
             x = block(x)
         return widen(x).mean((1, 2))

@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/python -m launch.pipeline --config=configs/digits.py --workdir=runs/digits
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -50,8 +50,9 @@ def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
 
     def piece(x: jax.Array) -> jax.Array:
         cells = _cut(geometry, x)
-        products = (cells @ beside).reshape(*cells.shape[:3], th, tw, outputs)
-        return sum(products[:, i : i + oh, j : j + ow, i, j] for i in range(th) for j in range(tw))
+        products = _product(cells, beside).reshape(*cells.shape[:3], th, tw, outputs)
+        y = sum(products[:, i : i + oh, j : j + ow, i, j] for i in range(th) for j in range(tw))
+        return y.astype(x.dtype)
 
     gh, gw = geometry.grid
     return _map(piece, (x,), x.dtype.itemsize * gh * gw * th * tw * outputs)
@@ -64,13 +65,13 @@ def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Arra
     spread = kernel.transpose(3, 0, 1, 2).reshape(w.shape[3], -1)
 
     def piece(y: jax.Array) -> jax.Array:
-        patches = (y @ spread).reshape(*y.shape[:3], th, tw, width)
+        patches = _product(y, spread).reshape(*y.shape[:3], th, tw, width)
         cells = sum(
             jnp.pad(patches[:, :, :, i, j], ((0, 0), (i, th - 1 - i), (j, tw - 1 - j), (0, 0)))
             for i in range(th)
             for j in range(tw)
         )
-        return _join(geometry, cells)
+        return _join(geometry, cells).astype(y.dtype)
 
     return _map(piece, (y,), y.dtype.itemsize * math.prod(geometry.out_size) * th * tw * width)
 
@@ -92,12 +93,18 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
         left, right = (columns, rows) if columns_first else (rows, columns)
         left = jnp.concatenate([part.transpose(3, 0, 1, 2) for part in left])
         right = jnp.concatenate(right, -1)
-        return left.reshape(len(left), -1) @ right.reshape(-1, right.shape[3])
+        return _product(left.reshape(len(left), -1), right.reshape(-1, right.shape[3]))
 
     sums = _add(piece, (x, y), x.dtype.itemsize * gh * ow * (across + down))
-    sums = (sums.T if columns_first else sums).reshape(tw, -1, th, y.shape[3])
+    sums = (sums.T if columns_first else sums).astype(x.dtype).reshape(tw, -1, th, y.shape[3])
     # The barrier has the transposition done once, not again in every use by the optimiser.
     return lax.optimization_barrier(_join_kernel(geometry, sums.transpose(2, 0, 1, 3)))
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Their matrix product, in float32 where they are bfloat16: what follows adds it up."""
+    wide = jnp.promote_types(left.dtype, jnp.float32)
+    return jnp.matmul(left, right, preferred_element_type=wide)
 
 
 def _pieces(arrays: tuple[jax.Array, ...], image_bytes: int) -> tuple[jax.Array, ...]:

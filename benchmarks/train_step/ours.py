@@ -150,8 +150,7 @@ def draws(work: Work, step: int) -> dict[str, Any]:
     """The random numbers of our step number `step`, for PyTorch to use.
 
     Returns:
-        For a GAN 'order' [n_critic * B] rows of the batch (None for one update), 'd_latents'
-        [n_critic, B, Z], 'mix' [n_critic, B, 1, 1, 1] and 'g_latents' [B, Z]; nothing for a
+        For a GAN 'd_latents' [n_critic, B, Z], 'mix' [n_critic, B, 1, 1, 1] and 'g_latents' [B, Z]; nothing for a
         classifier, whose step draws nothing here.
     """
     if work.row.kind in rows.CLASSIFIERS:
@@ -162,10 +161,8 @@ def draws(work: Work, step: int) -> dict[str, Any]:
     each = [jax.random.fold_in(d_key, index) for index in range(updates)]
     normal = functools.partial(jax.random.normal, shape=(count, rows.LATENT))
     uniform = functools.partial(jax.random.uniform, shape=(count, 1, 1, 1))
-    order = np.arange(count * updates).reshape(count, updates).T.ravel()
     g_key = jax.random.fold_in(key, Use.GENERATOR)
     return {
-        "order": None if updates == 1 else order,
         "d_latents": np.stack([normal(jax.random.fold_in(k, Use.LATENT)) for k in each]),
         "mix": np.stack([uniform(jax.random.fold_in(k, Use.MIX)) for k in each]),
         "g_latents": np.asarray(normal(jax.random.fold_in(g_key, Use.LATENT))),

@@ -50,7 +50,8 @@ class ClassGroupNorm(nn.Module):
     def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Normalises x [B, C, H, W] for labels [B]."""
         scale, shift = (layer(labels)[:, :, None, None] for layer in (self.scale, self.shift))
-        return functional.group_norm(x, self.groups) * scale + shift
+        # Autocast normalises in float32; like ours, the layer gives back the type it was given.
+        return (functional.group_norm(x, self.groups) * scale + shift).to(x.dtype)
 
     def from_jax(self, params: dict[str, Any]) -> None:
         """Copies the parameters of the twin."""
@@ -58,9 +59,17 @@ class ClassGroupNorm(nn.Module):
         copy(self.shift.weight, params["shift"])
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
     """Twin of `nn.norm.GroupNorm`."""
-    return nn.GroupNorm(group_count(channels), channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalises x [B, C, H, W] and gives it back in its type."""
+        return super().forward(x).to(x.dtype)
+
+
+def group_norm(channels: int) -> GroupNorm:
+    """The layer for so many channels."""
+    return GroupNorm(group_count(channels), channels)
 
 
 def copy_norm(layer: nn.GroupNorm, params: dict[str, Any]) -> None:

@@ -102,19 +102,18 @@ class GanSide(_Side):
         """The next step, from our random numbers of `ours.draws` or from new ones."""
         draws = self._draw() if draws is None else self._given(draws)
         images, labels, updates = self.images, self.labels, self.spec.n_critic
-        if updates > 1:
-            images, labels = images[draws["order"]], labels[draws["order"]]
         d_losses, penalties = [], []
         for index in range(updates):
-            part = slice(index * self.size, (index + 1) * self.size)
+            part = slice(index, None, updates)  # every n_critic-th row, as ours
             d_loss, penalty = self._discriminator_update(
                 images[part], labels[part], draws["d_latents"][index], draws["mix"][index]
             )
             d_losses.append(d_loss)
             penalties.append(penalty)
 
+        classes = labels[updates - 1 :: updates]
         with self.manner.autocast():
-            logits = self.d(self.g(draws["g_latents"], labels[-self.size :]), labels[-self.size :])
+            logits = self.d(self.g(draws["g_latents"], classes), classes)
         g_loss = self.loss[1](_widen(logits))
         _update(self.g_adam, self.g_params, g_loss)
         decay = min(self.spec.ema_decay, (1 + self.steps) / (10 + self.steps))
@@ -161,7 +160,6 @@ class GanSide(_Side):
     def _draw(self) -> dict[str, Any]:
         device, updates = self.manner.device, self.spec.n_critic
         return {
-            "order": torch.randperm(updates * self.size, device=device),
             "d_latents": torch.randn(updates, self.size, self.z_dim, device=device),
             "mix": torch.rand(updates, self.size, 1, 1, 1, device=device),
             "g_latents": torch.randn(self.size, self.z_dim, device=device),

@@ -97,10 +97,13 @@ def test_twenty_steps_are_the_same_on_any_number_of_devices_and_processes(traine
 def test_a_step_sends_each_gradient_once_and_a_few_numbers(trained, mesh, name):
     arrays = np.load(trained / mesh / name / "params.npz")
     critics = GANS[name].get("n_critic", 1) if name in GANS else 1
+    # A block adds its shortcut to its result, so the shifts of their last norms have one gradient,
+    # which the compiler sends once.
+    once = "['GroupNorm_2']['shift']"
     gradients = sum(
         4 * value.size * (critics if key.startswith("['d']") else 1)
         for key, value in arrays.items()
-        if not key.startswith("['ema']")
+        if not key.startswith("['ema']") and not key.endswith(once)
     )
     sent = json.loads((trained / mesh / name / "report.json").read_text())["collectives"]
     assert {one["name"] for one in sent} == {"all-reduce"}

@@ -150,8 +150,8 @@ def draws(work: Work, step: int) -> dict[str, Any]:
     """The random numbers of our step number `step`, for PyTorch to use.
 
     Returns:
-        For a GAN 'd_latents' [n_critic, B, Z], 'mix' [n_critic, B, 1, 1, 1] and 'g_latents' [B, Z]; nothing for a
-        classifier, whose step draws nothing here.
+        For a GAN 'd_latents' [n_critic, B, Z], 'mix' [n_critic, B, 1, 1, 1] and 'g_latents' [B, Z];
+        nothing for a classifier, whose step draws nothing here.
     """
     if work.row.kind in rows.CLASSIFIERS:
         return {}

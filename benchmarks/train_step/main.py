@@ -4,8 +4,9 @@
 
 Rows: DCGAN, WGAN-GP (five discriminator updates), the projection ResNet-GAN, the VRN and the target
 model at 32, 64 and 128 px. Both sides start from the same weights, and nothing is timed before both
-have found the same losses and gradients from the same random numbers (see `agreement`); a row that
-fails this is reported and makes the program end with code 1.
+have found the same losses and gradients from the same random numbers (see `agreement`: in float32
+and float64, whatever --dtype is timed); a row that fails this is reported and makes the program end
+with code 1.
 
 Columns: median milliseconds per step of ours, of PyTorch in its faster memory layout and of
 `torch.compile` in that layout; PyTorch's time divided by ours (above 1 ours is faster); our images

@@ -1,8 +1,9 @@
 """Whether both sides compute the same thing, before anything is timed.
 
 - In float32, as timed: from the same weights and random numbers, the first step's losses agree to
-  1e-4, and so do the gradients of what is updated first: a classifier, or a discriminator that is
-  updated once. Gradients are read from Adam's first moments after the step.
+  1e-4 and the gradients of what is updated first (a classifier, or a discriminator that is updated
+  once) to 1e-3: a new discriminator finds real and generated images alike, so that its gradient is
+  the small difference of two, with their rounding. Gradients are read from Adam's first moments.
 - In float64, with 8 images per update: all gradients of the first step agree to 1e-4 and the losses
   of ten steps to 1e-3. In float32 not all can be asked to: Adam divides each gradient by its own
   size, so where that is nearly zero rounding decides the sign of a whole step, and what comes after
@@ -20,7 +21,7 @@ import torch
 from benchmarks.train_step import ours, rows, torch_steps
 from benchmarks.train_step.measure import DisagreementError
 
-LIMITS = {"first_loss": 1e-4, "gradient": 1e-4, "ten_losses": 1e-3}
+LIMITS = {"first_loss": 1e-4, "gradient": 1e-4, "gradient_float32": 1e-3, "ten_losses": 1e-3}
 STEPS = 10
 _BATCH = 8
 # A loss nearer to zero is a difference of larger numbers, and has their rounding.
@@ -46,16 +47,21 @@ def check(
             mine = ours.Side(work)
     theirs = torch_steps.build(work, manner)
     first = _loss_difference(work, mine, theirs, 0)
-    gradient = gradient_difference(work, mine, theirs, only_first=True)
+    rounded = gradient_difference(work, mine, theirs, only_first=True)
     small = dataclasses.replace(work.row, batch=min(work.row.batch, _BATCH))
     work = ours.build(small)
     with jax.enable_x64(True):
         work = in_float64(work)
         mine, theirs = ours.Side(work), torch_steps.build(work, manner)
         ten = [_loss_difference(work, mine, theirs, 0)]
-        gradient = max(gradient, gradient_difference(work, mine, theirs))
+        gradient = gradient_difference(work, mine, theirs)
         ten += [_loss_difference(work, mine, theirs, step) for step in range(1, STEPS)]
-    return {"first_loss": first, "gradient": gradient, "ten_losses": max(ten)}
+    return {
+        "first_loss": first,
+        "gradient": gradient,
+        "gradient_float32": rounded,
+        "ten_losses": max(ten),
+    }
 
 
 def in_float64(work: ours.Work) -> ours.Work:

@@ -1,13 +1,14 @@
 """Whether both sides compute the same thing, before anything is timed.
 
-- In float32, as timed: from the same weights and random numbers, the first step's losses agree to
-  1e-4 and the gradients of what is updated first (a classifier, or a discriminator that is updated
-  once) to 1e-3: a new discriminator finds real and generated images alike, so that its gradient is
-  the small difference of two, with their rounding. Gradients are read from Adam's first moments.
-- In float64, with 8 images per update: all gradients of the first step agree to 1e-4 and the losses
-  of ten steps to 1e-3. In float32 not all can be asked to: Adam divides each gradient by its own
-  size, so where that is nearly zero rounding decides the sign of a whole step, and what comes after
-  an update (a generator's gradient, the second step) parts between two correct programs.
+- In float64, with 8 images per update, from the same weights and random numbers: losses and all
+  gradients of the first step agree to 1e-4, and the losses of ten steps to 1e-3. Gradients are read
+  from Adam's first moments.
+- In float32, as timed, the first step is compared more loosely: losses to 5e-3 and the gradients of
+  what is updated first (a classifier, or a discriminator that is updated once) to 1e-3. A new
+  discriminator finds real and generated images alike, so that its loss and gradient are the small
+  difference of two, with their rounding; and Adam divides each gradient by its own size, so where
+  that is nearly zero rounding decides the sign of a whole step, and what comes after an update (the
+  second of five, a generator's gradient) parts between two correct programs.
 """
 
 import dataclasses
@@ -21,7 +22,13 @@ import torch
 from benchmarks.train_step import ours, rows, torch_steps
 from benchmarks.train_step.measure import DisagreementError
 
-LIMITS = {"first_loss": 1e-4, "gradient": 1e-4, "gradient_float32": 1e-3, "ten_losses": 1e-3}
+LIMITS = {
+    "first_loss": 1e-4,
+    "gradient": 1e-4,
+    "ten_losses": 1e-3,
+    "first_loss_float32": 5e-3,
+    "gradient_float32": 1e-3,
+}
 STEPS = 10
 _BATCH = 8
 # A loss nearer to zero is a difference of larger numbers, and has their rounding.
@@ -46,7 +53,7 @@ def check(
         with jax.default_matmul_precision("highest"):
             mine = ours.Side(work)
     theirs = torch_steps.build(work, manner)
-    first = _loss_difference(work, mine, theirs, 0)
+    first_rounded = _loss_difference(work, mine, theirs, 0)
     rounded = gradient_difference(work, mine, theirs, only_first=True)
     small = dataclasses.replace(work.row, batch=min(work.row.batch, _BATCH))
     work = ours.build(small)
@@ -57,10 +64,11 @@ def check(
         gradient = gradient_difference(work, mine, theirs)
         ten += [_loss_difference(work, mine, theirs, step) for step in range(1, STEPS)]
     return {
-        "first_loss": first,
+        "first_loss": ten[0],
         "gradient": gradient,
-        "gradient_float32": rounded,
         "ten_losses": max(ten),
+        "first_loss_float32": first_rounded,
+        "gradient_float32": rounded,
     }
 
 
@@ -85,7 +93,7 @@ def compare(losses: tuple[str, ...], one: dict[str, Any], other: dict[str, Any])
     """Raises `DisagreementError` if the losses of a first step differ."""
     verdict(
         dict.fromkeys(LIMITS, 0.0)
-        | {"first_loss": max(_difference(one[name], other[name]) for name in losses)}
+        | {"first_loss_float32": max(_difference(one[name], other[name]) for name in losses)}
     )
 
 

@@ -27,7 +27,7 @@ def test_pytorch_finds_the_same_losses_and_gradients(row):
     assert found["ten_losses"] < 1e-8
 
 
-@pytest.mark.parametrize("name", ["first_loss", "gradient", "ten_losses"])
+@pytest.mark.parametrize("name", agreement.LIMITS)
 @pytest.mark.parametrize("value", [0.5, float("nan")])
 def test_a_difference_beyond_its_limit_is_refused(name, value):
     found = dict.fromkeys(agreement.LIMITS, 0.0) | {name: value}

@@ -3,7 +3,8 @@
 A pool grows in a hidden folder. Every shard there is an array_record file, its part of the manifest
 and, once both are on disk, an entry with their digests; so shards can be written by any number of
 processes, and those that a killed run finished need not be made again. `assemble` joins the parts
-to the manifest and adds the metadata.
+to the manifest and adds the metadata. The hidden files go along with the pool to its place, so that
+a run killed at any moment goes on; `clear` deletes them once the pool is known to be complete.
 """
 
 import contextlib
@@ -188,7 +189,7 @@ def is_finished(folder: pathlib.Path, index: int) -> bool:
 
 
 def assemble(folder: pathlib.Path, spec: PoolSpec, count: int) -> int:
-    """Make a pool of ``folder``, which holds ``count`` finished shards.
+    """Make a pool of ``folder``, which holds ``count`` finished shards; again if it was killed.
 
     Returns:
         The number of images.
@@ -217,9 +218,14 @@ def assemble(folder: pathlib.Path, spec: PoolSpec, count: int) -> int:
         description="Synthetic images; see manifest.parquet.",
         others=[MANIFEST],
     )
-    for hidden in folder.glob(".*"):  # what only a pool in the making needs
-        hidden.unlink()
     return total
+
+
+def clear(folder: pathlib.Path) -> None:
+    """Delete what only a pool in the making needs from a complete one, if it is there."""
+    tables.remove_replaced(folder)
+    for hidden in folder.glob(".*"):
+        hidden.unlink()
 
 
 class PoolWriter:
@@ -280,6 +286,7 @@ class PoolWriter:
             for shard in self._shards:
                 shard.close()
             assemble(self._aside, self._spec, len(self._shards))
+            clear(self._aside)
 
     def __enter__(self) -> "PoolWriter":
         return self

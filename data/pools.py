@@ -14,7 +14,16 @@ import pyarrow.parquet as pq
 
 from data import records, shards, tables
 from data.errors import UserError
-from data.pool_writer import MANIFEST, SPLIT, PoolShard, PoolSpec, PoolWriter, assemble, is_finished
+from data.pool_writer import (
+    MANIFEST,
+    SPLIT,
+    PoolShard,
+    PoolSpec,
+    PoolWriter,
+    assemble,
+    clear,
+    is_finished,
+)
 from data.sample_ids import parse_sample_id, sample_id, sample_ids
 
 __all__ = [
@@ -23,6 +32,7 @@ __all__ = [
     "PoolSpec",
     "PoolWriter",
     "assemble",
+    "clear",
     "is_finished",
     "open_pool",
     "parse_sample_id",

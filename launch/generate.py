@@ -112,7 +112,8 @@ def _fill(
     total = per_class * len(spec.class_names)
     ranges = stream.shares(total, at_least=config.generate.shards)
     draw = open_generator(config, workdir)
-    key = f"{begun.digest} in {len(ranges)}"
+    # All that the bytes of a shard depend on: images are rounded by the rows that go together.
+    key = f"{begun.digest} in {len(ranges)}, {draw.rows_per_device} rows per device"
     # A run killed once the pool was in its place, but before its stage was finished, left a key.
     if not distributed.on_main(lambda: tables.has_key(begun.folder, key)):
         _write(draw, begun.folder, key, spec, ranges, pool)
@@ -182,7 +183,9 @@ def write_shards(
 def regenerate(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, sample_ids: Sequence[str]
 ) -> np.ndarray:
-    """Makes images `[N, H, W, C]` again from their ids, equal to the pool's to the last bit.
+    """Makes images `[N, H, W, C]` again from their ids.
+
+    They equal the pool's to the last bit with the same number of devices per process.
 
     Raises:
       UserError: an id is malformed, or of another generator than the one in `workdir`.

@@ -174,9 +174,10 @@ def _die(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 class _Grey:
     """In the place of a generator: image i is as bright as its seed."""
 
-    batch = rows_per_device = 4
+    batch = 4
 
-    def __init__(self) -> None:
+    def __init__(self, rows_per_device: int) -> None:
+        self.rows_per_device = rows_per_device
         self.made: list[int] = []
 
     def ahead(self, jobs):
@@ -186,9 +187,11 @@ class _Grey:
             yield tag, np.broadcast_to(brightness, (len(seeds), 2, 2, 1))
 
 
-def _toy_pool(workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def _toy_pool(
+    workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, rows_per_device: int = 4
+) -> list[int]:
     """Makes a pool of 12 images in 3 shards; returns the images that were drawn."""
-    config, grey = default.get_config(), _Grey()
+    config, grey = default.get_config(), _Grey(rows_per_device)
     config.generate.second_per_class, config.generate.shards = 6, 3
     monkeypatch.setattr(generate, "open_generator", lambda *_: grey)
     generate.make_pool(config, workdir, "second", overwrite=False)
@@ -229,6 +232,22 @@ def test_a_pool_killed_at_any_change_of_the_disk_goes_on(toy_trained, tmp_path, 
         assert len(pools.open_pool(folder)) == 12
         shutil.rmtree(workdir)
     assert changes > 20
+
+
+def test_a_killed_pool_goes_on_with_as_many_rows_per_device_only(toy_trained, monkeypatch):
+    close = pools.PoolShard.close
+
+    def killed(shard: pools.PoolShard) -> None:
+        close(shard)
+        raise _Killed
+
+    for rows, made in ((4, range(4, 12)), (2, range(12))):
+        shutil.rmtree(toy_trained / "pools", ignore_errors=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(pools.PoolShard, "close", killed)
+            with pytest.raises(_Killed):
+                _toy_pool(toy_trained, patch)
+        assert _toy_pool(toy_trained, monkeypatch, rows) == list(made)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_anything(trained, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from benchmarks import stream as benchmark
 from configs import default
 from data import pools, records, tables
+from launch import filter as filter_stage
 from launch import generate, stage, stream
 from tests.launch import programs, streaming
 
@@ -248,6 +249,17 @@ def test_a_killed_pool_goes_on_with_as_many_rows_per_device_only(toy_trained, mo
             with pytest.raises(_Killed):
                 _toy_pool(toy_trained, patch)
         assert _toy_pool(toy_trained, monkeypatch, rows) == list(made)
+
+
+def test_a_filter_killed_once_it_is_finished_is_cleared_up(toy_trained):
+    config, needs = default.get_config(), ["data", "gan", "features", "vrn", "pools/second"]
+    for name in needs[2:]:
+        stage.begin(toy_trained, name, {}).finish()
+    settings = {"filter": config.filter.to_dict(), "seed": config.seed}
+    stage.begin(toy_trained, "filter", settings, needs).finish()
+    tables.write_npz(toy_trained / "filter" / "parts" / "1.npz", features=np.zeros(1))
+    filter_stage.run(config, toy_trained, False)
+    assert [p.name for p in (toy_trained / "filter").iterdir()] == ["stage.json"]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_anything(trained, tmp_path):

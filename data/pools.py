@@ -63,16 +63,16 @@ class Pool(records.RecordsBase):
         self.labels, self.seeds = labels, seeds
         self.class_names, self.image_shape = stored.class_names, stored.image_shape
         self.dtype, self.groups, self.synthetic = stored.dtype, None, True
-        self._images: np.ndarray | None = None  # all pixels of the pool, if they are held
-        self._places: np.ndarray | None = None  # rows of a subset; None: all
+        self._images: np.ndarray | None = None  # pixels in memory, if they are held
+        self._places: np.ndarray | None = None  # rows of these, or of the shards; None: all
 
     def hold(self) -> None:
-        """Read all pixels into memory."""
+        """Read all pixels of these rows into memory."""
         images = np.empty((len(self), *self.image_shape), self.dtype)
         for start in range(0, len(images), _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, len(images)))
             images[rows] = self.read_raw(rows)
-        self._images = images
+        self._images, self._places = images, None
 
     @property
     def manifest(self) -> pa.Table:

@@ -206,6 +206,9 @@ def test_subsets_of_subsets_read_the_same_images(tmp_path, rng, hold):
     np.testing.assert_array_equal(part.seeds, [107, 103])
     assert part.ids.tolist() == part.ids_at(np.arange(2)).to_pylist()
     assert part.ids[0] == sample_id(DIGEST, 1, 107)
+    part.hold()
+    np.testing.assert_array_equal(part.read(np.array([1, 0])), images[[3, 7]])
+    np.testing.assert_array_equal(part.subset([1]).read(np.array([0])), images[[3]])
 
 
 def test_memory_of_a_writer_does_not_grow_with_the_pool(tmp_path):

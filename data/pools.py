@@ -7,9 +7,11 @@ A pool folder opens with ``tfds.builder_from_directory`` (name 'pool', split 'tr
 import copy
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data import records, shards, tables
@@ -87,6 +89,20 @@ class Pool(records.RecordsBase):
     def ids_at(self, rows: np.ndarray | slice) -> pa.Array:
         """Sample ids of some rows, Arrow text [n]."""
         return sample_ids(self._digest, self.labels[rows], self.seeds[rows])
+
+    def finder(self) -> Callable[[pa.Array], np.ndarray]:
+        """Looks up sample ids: Arrow text [n] to rows [n], -1 where it is no image of these."""
+        order = np.argsort(self.seeds, kind="stable")
+
+        def find(ids: pa.Array) -> np.ndarray:
+            seeds = pc.struct_field(pc.extract_regex(ids, r"-(?P<seed>\d{1,18})$"), 0)
+            seeds = pc.fill_null(seeds.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+            near = np.searchsorted(self.seeds, seeds, sorter=order).clip(max=len(order) - 1)
+            rows = order[near]
+            same = pc.equal(self.ids_at(rows), ids).to_numpy(zero_copy_only=False)
+            return np.where(same, rows, -1)
+
+        return find
 
     def read_raw(self, indices: np.ndarray) -> np.ndarray:
         """See `data.records.Records.read_raw`."""

@@ -211,6 +211,14 @@ def test_subsets_of_subsets_read_the_same_images(tmp_path, rng, hold):
     np.testing.assert_array_equal(part.subset([1]).read(np.array([0])), images[[3]])
 
 
+def test_sample_ids_are_found_in_any_order(tmp_path):
+    _write(tmp_path / "pool", np.zeros((9, 4, 4, 1)), num_shards=2)
+    pool = open_pool(tmp_path / "pool").subset([4, 0, 7, 8])
+    wrong = [sample_id(DIGEST, 0, seed) for seed in (1, 101, 999)]  # the second has label 1
+    ids = [*pool.ids[[2, 0, 3]].tolist(), *wrong, "f" * 12 + pool.ids[1][12:], "r7"]
+    np.testing.assert_array_equal(pool.finder()(pa.array(ids)), [2, 0, 3, -1, -1, -1, -1, -1])
+
+
 def test_memory_of_a_writer_does_not_grow_with_the_pool(tmp_path):
     """Between 40,000 and 200,000 images at most a few bytes each may stay."""
     images, size = np.zeros((4000, 1, 1, 1), np.float32), []

@@ -12,9 +12,10 @@ import tensorflow_datasets as tfds
 
 from data import pools, shards, tables
 from data.errors import UserError
-from data.pools import PoolWriter, open_pool, parse_sample_id, sample_id
+from data.pools import open_pool, parse_sample_id, sample_id
 from data.records import from_unit, write_records
 from data.sample_ids import SeedSet
+from tests.pool_writer import PoolWriter
 
 from .conftest import make_records
 
@@ -99,7 +100,7 @@ def test_kill_leaves_no_pool_and_the_next_run_clears_up(tmp_path):
     script = f"""
 import os, signal
 import numpy as np
-from data.pools import PoolWriter
+from tests.pool_writer import PoolWriter
 writer = PoolWriter({str(tmp_path / "pool")!r}, class_names=["cat"], image_shape=(4, 4, 1),
                     dtype=np.uint8, checkpoint_digest={DIGEST!r}, data_digest={DATA_DIGEST!r})
 writer.write(np.zeros((3, 4, 4, 1)), [0, 0, 0], [1, 2, 3])

@@ -27,7 +27,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-from absl import flags, logging
+from absl import app, flags, logging
 from scipy import ndimage
 
 from benchmarks import options
@@ -207,7 +207,13 @@ def memory(workdir: pathlib.Path) -> dict[str, float]:
 
 def main(argv: list[str]) -> None:
     """Measures and prints."""
-    del argv
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    if not _MEMORY.value and _IMAGES.value % (_REPEATS.value * CLASSES):
+        raise app.UsageError(
+            f"--images={_IMAGES.value}: give a multiple of {_REPEATS.value * CLASSES}, so that "
+            f"each of --repeats={_REPEATS.value} rounds has as many of all {CLASSES} classes"
+        )
     logging.set_verbosity(logging.ERROR)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as temporary:

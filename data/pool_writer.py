@@ -3,15 +3,14 @@
 A pool grows in a hidden folder. Every shard there is an array_record file, its part of the manifest
 and, once both are on disk, an entry with their digests; so shards can be written by any number of
 processes, and those that a killed run finished need not be made again. `assemble` joins the parts
-to the manifest and adds the metadata.
+to the manifest and adds the metadata. The hidden files go along with the pool to its place, so that
+a run killed at any moment goes on; `clear` deletes them once the pool is known to be complete.
 """
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -188,7 +187,7 @@ def is_finished(folder: pathlib.Path, index: int) -> bool:
 
 
 def assemble(folder: pathlib.Path, spec: PoolSpec, count: int) -> int:
-    """Make a pool of ``folder``, which holds ``count`` finished shards.
+    """Make a pool of ``folder``, which holds ``count`` finished shards; again if it was killed.
 
     Returns:
         The number of images.
@@ -217,80 +216,11 @@ def assemble(folder: pathlib.Path, spec: PoolSpec, count: int) -> int:
         description="Synthetic images; see manifest.parquet.",
         others=[MANIFEST],
     )
-    for hidden in folder.glob(".*"):  # what only a pool in the making needs
-        hidden.unlink()
     return total
 
 
-class PoolWriter:
-    """Writes a pool batch by batch; the folder appears only when all of it is on disk.
-
-    Use it as a context manager, or call `close`; an exception inside leaves nothing behind.
-    """
-
-    def __init__(
-        self,
-        directory: str | os.PathLike[str],
-        *,
-        class_names: Sequence[str],
-        image_shape: tuple[int, int, int],
-        dtype: np.dtype | type,
-        checkpoint_digest: str,
-        data_digest: str,
-        num_shards: int = 1,
-    ) -> None:
-        """Open a new pool beside ``directory``; what is there is replaced on `close`.
-
-        Args:
-            directory: the pool's folder.
-            class_names: see `PoolSpec`, like the following.
-            image_shape: see there.
-            dtype: see there.
-            checkpoint_digest: see there.
-            data_digest: see there.
-            num_shards: files the images are spread over, in turn.
-        """
-        self._directory = pathlib.Path(directory)
-        self._spec = PoolSpec(
-            tuple(class_names), tuple(image_shape), np.dtype(dtype), checkpoint_digest, data_digest
-        )
-        self._stack = contextlib.ExitStack()
-        self._aside = self._stack.enter_context(tables.atomic_dir(self._directory))
-        self._shards = []
-        for index in range(num_shards):
-            shard = PoolShard(self._aside, self._spec, index, num_shards)
-            self._stack.callback(shard.release)
-            self._shards.append(shard)
-        self._next = 0
-
-    def write(self, images: np.ndarray, labels: np.ndarray, seeds: np.ndarray) -> list[str]:
-        """Append a batch; see `PoolShard.write`."""
-        count, turns = len(images), len(self._shards)
-        names = np.empty(count, object)
-        for turn in range(min(count, turns)):
-            rows = slice(turn, None, turns)
-            shard = self._shards[(self._next + turn) % turns]
-            names[rows] = shard.write(images[rows], labels[rows], seeds[rows])
-        self._next = (self._next + count) % turns
-        return names.tolist()
-
-    def close(self) -> None:
-        """Write the manifest and metadata and move the pool to its place."""
-        with self._stack:  # leaves through atomic_dir: renames on success, deletes on an exception
-            for shard in self._shards:
-                shard.close()
-            assemble(self._aside, self._spec, len(self._shards))
-
-    def __enter__(self) -> "PoolWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._stack.__exit__(kind, error, trace)
+def clear(folder: pathlib.Path) -> None:
+    """Delete what only a pool in the making needs from a complete one, if it is there."""
+    tables.remove_replaced(folder)
+    for hidden in folder.glob(".*"):
+        hidden.unlink()

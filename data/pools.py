@@ -7,22 +7,32 @@ A pool folder opens with ``tfds.builder_from_directory`` (name 'pool', split 'tr
 import copy
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data import records, shards, tables
 from data.errors import UserError
-from data.pool_writer import MANIFEST, SPLIT, PoolShard, PoolSpec, PoolWriter, assemble, is_finished
+from data.pool_writer import (
+    MANIFEST,
+    SPLIT,
+    PoolShard,
+    PoolSpec,
+    assemble,
+    clear,
+    is_finished,
+)
 from data.sample_ids import parse_sample_id, sample_id, sample_ids
 
 __all__ = [
     "Pool",
     "PoolShard",
     "PoolSpec",
-    "PoolWriter",
     "assemble",
+    "clear",
     "is_finished",
     "open_pool",
     "parse_sample_id",
@@ -53,16 +63,16 @@ class Pool(records.RecordsBase):
         self.labels, self.seeds = labels, seeds
         self.class_names, self.image_shape = stored.class_names, stored.image_shape
         self.dtype, self.groups, self.synthetic = stored.dtype, None, True
-        self._images: np.ndarray | None = None  # all pixels of the pool, if they are held
-        self._places: np.ndarray | None = None  # rows of a subset; None: all
+        self._images: np.ndarray | None = None  # pixels in memory, if they are held
+        self._places: np.ndarray | None = None  # rows of these, or of the shards; None: all
 
     def hold(self) -> None:
-        """Read all pixels into memory."""
+        """Read all pixels of these rows into memory."""
         images = np.empty((len(self), *self.image_shape), self.dtype)
         for start in range(0, len(images), _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, len(images)))
             images[rows] = self.read_raw(rows)
-        self._images = images
+        self._images, self._places = images, None
 
     @property
     def manifest(self) -> pa.Table:
@@ -77,6 +87,20 @@ class Pool(records.RecordsBase):
     def ids_at(self, rows: np.ndarray | slice) -> pa.Array:
         """Sample ids of some rows, Arrow text [n]."""
         return sample_ids(self._digest, self.labels[rows], self.seeds[rows])
+
+    def finder(self) -> Callable[[pa.Array], np.ndarray]:
+        """Looks up sample ids: Arrow text [n] to rows [n], -1 where it is no image of these."""
+        order = np.argsort(self.seeds, kind="stable")
+
+        def find(ids: pa.Array) -> np.ndarray:
+            seeds = pc.struct_field(pc.extract_regex(ids, r"-(?P<seed>\d{1,18})$"), 0)
+            seeds = pc.fill_null(seeds.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+            near = np.searchsorted(self.seeds, seeds, sorter=order).clip(max=len(order) - 1)
+            rows = order[near]
+            same = pc.equal(self.ids_at(rows), ids).to_numpy(zero_copy_only=False)
+            return np.where(same, rows, -1)
+
+        return find
 
     def read_raw(self, indices: np.ndarray) -> np.ndarray:
         """See `data.records.Records.read_raw`."""

@@ -347,7 +347,7 @@ def _write_split(writer: shards.SplitWriter, records: Records) -> None:
 
 
 def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords | StoredRecords:
-    """Open one split of a folder made by `write_records` or `data.pools.PoolWriter`.
+    """Open one split of a folder made by `write_records` or `data.pools.assemble`.
 
     Small splits (below `IN_MEMORY_BYTES`) are loaded; larger ones stay on disk with random access.
 

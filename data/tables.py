@@ -24,6 +24,8 @@ from data.errors import UserError, reason
 
 PathLike = str | os.PathLike[str]
 
+_KEY = ".key"  # file of a folder that `resumable_dir` makes
+
 
 def fsync(path: pathlib.Path) -> None:
     """Flush a file or a folder to disk."""
@@ -80,7 +82,7 @@ def atomic_dir(path: PathLike) -> Iterator[pathlib.Path]:
 
 def move_dir(aside: pathlib.Path, path: pathlib.Path) -> None:
     """Put the folder ``aside`` in the place of ``path`` once all of it is on disk."""
-    old = path.with_name(f".{path.name}.old")
+    old = _replaced(path)
     _remove(old)
     for entry in [*aside.rglob("*"), aside]:
         fsync(entry)
@@ -91,6 +93,16 @@ def move_dir(aside: pathlib.Path, path: pathlib.Path) -> None:
         fsync(path.parent)
     finally:
         _remove(old)
+
+
+def _replaced(path: pathlib.Path) -> pathlib.Path:
+    """Where `move_dir` puts what it replaces."""
+    return path.with_name(f".{path.name}.old")
+
+
+def remove_replaced(path: pathlib.Path) -> None:
+    """Delete what a `move_dir` to ``path`` that was killed in the end has left, if anything."""
+    _remove(_replaced(path))
 
 
 def write_json(path: PathLike, value: Any) -> None:
@@ -106,17 +118,28 @@ def unfinished(path: PathLike) -> pathlib.Path:
     return path.with_name(f".{path.name}.unfinished")
 
 
+def has_key(folder: PathLike, key: str) -> bool:
+    """Whether `resumable_dir` began ``folder``, or made it if it is in its place, with ``key``.
+
+    What has no file ``.key`` was not, or it was removed.
+    """
+    mark = pathlib.Path(folder) / _KEY
+    return mark.exists() and read_json(mark) == key
+
+
 @contextlib.contextmanager
 def resumable_dir(path: PathLike, key: str) -> Iterator[pathlib.Path]:
     """Yield a folder to fill that outlives a kill; on a clean exit it becomes ``path``.
 
     After a kill or an exception the next call with the same ``key`` gets what is in the folder, any
     other call an empty one; so files in it must be written whole or not at all. A folder without
-    content is deleted. The file ``.key`` must be removed by whoever completes the folder.
+    content is deleted. The file ``.key`` goes along to ``path`` and says that all is there (see
+    `has_key`); whoever notes that elsewhere removes it.
     """
     aside = unfinished(path)
-    mark = aside / ".key"
-    if not mark.exists() or read_json(mark) != key:
+    mark = aside / _KEY
+    if not has_key(aside, key):
+        mark.unlink(missing_ok=True)  # first: half a folder must not pass for one of the old key
         _remove(aside)
         aside.mkdir(parents=True)
         write_json(mark, key)

@@ -137,13 +137,3 @@ def augment(
     for name, drawn in zip(policy, draws, strict=True):
         images = POLICIES[name].apply(images, drawn, fill)
     return images
-
-
-def diff_augment(
-    images: jax.Array,
-    key: jax.Array,
-    policy: Sequence[str] = ("color", "translation", "cutout"),
-    fill: float = 0.0,
-) -> jax.Array:
-    """Draws and augments at once; see `draw` and `augment`."""
-    return augment(images, draw(key, policy, images.shape, images.dtype), policy, fill)

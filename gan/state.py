@@ -51,7 +51,7 @@ class GanSpec:
         penalty: 'none', 'r1' or 'gp' (see `gan.penalties`).
         penalty_weight: factor of the penalty in the discriminator's loss.
         n_critic: discriminator updates per generator update.
-        augment_policy: names for `gan.augment.diff_augment`, () for none.
+        augment_policy: names for `gan.augment.augment`, () for none.
         augment_fill: value that enters at edges and holes.
         ema_decay: of the generator's moving average; shorter at the start, see `gan.steps`.
         gradient: micro-batches, rematerialisation and devices.

@@ -49,8 +49,16 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     settings = {"filter": config.filter.to_dict(), "seed": config.seed}
     needs = ("data", "gan", "features", "vrn", "pools/second")
     begun = stage.begin(workdir, "filter", settings, needs=needs, overwrite=overwrite)
-    if begun is None:
-        return workdir / "filter"
+    if begun is not None:
+        _fill(config, workdir, begun)
+    parts = workdir / "filter" / _PARTS
+    if distributed.is_main() and parts.exists():
+        shutil.rmtree(parts)  # here, for a run that was killed after it had finished the stage
+    return workdir / "filter"
+
+
+def _fill(config: ml_collections.ConfigDict, workdir: pathlib.Path, begun: stage.Stage) -> None:
+    """Scores what is missing and finishes the stage."""
     pool = pools.open_pool(workdir / "pools" / "second", hold=False)
     folder = begun.folder / _PARTS
     ranges = stream.shares(len(pool))
@@ -66,9 +74,6 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         combine(begun.folder, pool, folder, ranges, config.filter.names, count)
         cli.say(f"filter: every filter keeps {count} of each class")
     begun.finish(kept_per_class=count)
-    if distributed.is_main():
-        shutil.rmtree(folder)
-    return begun.folder
 
 
 def score_shares(

@@ -85,8 +85,22 @@ def make_pool(
     begun = stage.begin(
         workdir, f"pools/{pool}", settings, needs=("gan",), overwrite=overwrite or grown
     )
-    if begun is None:
-        return workdir / "pools" / pool
+    if begun is not None:
+        _fill(config, workdir, begun, pool, per_class)
+    folder = workdir / "pools" / pool
+    if distributed.is_main():
+        pools.clear(folder)  # here, for a run that was killed after it had finished the stage
+    return folder
+
+
+def _fill(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    begun: stage.Stage,
+    pool: str,
+    per_class: int,
+) -> None:
+    """Makes what is missing of a pool and finishes its stage."""
     real = prepare.open_split(workdir, "train")
     spec = pools.PoolSpec(
         class_names=tuple(real.class_names),
@@ -98,20 +112,34 @@ def make_pool(
     total = per_class * len(spec.class_names)
     ranges = stream.shares(total, at_least=config.generate.shards)
     draw = open_generator(config, workdir)
+    # All that the bytes of a shard depend on: images are rounded by the rows that go together.
+    key = f"{begun.digest} in {len(ranges)}, {draw.rows_per_device} rows per device"
+    # A run killed once the pool was in its place, but before its stage was finished, left a key.
+    if not distributed.on_main(lambda: tables.has_key(begun.folder, key)):
+        _write(draw, begun.folder, key, spec, ranges, pool)
+    begun.finish(images=total, checkpoint_digest=spec.checkpoint_digest)
+
+
+def _write(
+    draw: stream.Forward,
+    folder: pathlib.Path,
+    key: str,
+    spec: pools.PoolSpec,
+    ranges: Sequence[tuple[int, int]],
+    pool: str,
+) -> None:
+    """Puts a pool in the place of `folder`, with the finished shards that a killed run left."""
     with contextlib.ExitStack() as stack:
         if distributed.is_main():
-            key = f"{begun.digest} in {len(ranges)}"
-            stack.enter_context(tables.resumable_dir(begun.folder, key))
+            stack.enter_context(tables.resumable_dir(folder, key))
         distributed.barrier(f"{pool} pool begun")
-        aside = tables.unfinished(begun.folder)
+        aside = tables.unfinished(folder)
         todo = [i for i in stream.mine(len(ranges)) if not pools.is_finished(aside, i)]
         with stream.progress(f"{pool} pool", ranges, todo) as bar:
             write_shards(draw, aside, spec, ranges, FIRST_SEED[pool], todo, bar.update)
         distributed.barrier(f"{pool} pool written")
         if distributed.is_main():
             pools.assemble(aside, spec, len(ranges))
-    begun.finish(images=total, checkpoint_digest=spec.checkpoint_digest)
-    return begun.folder
 
 
 def write_shards(
@@ -155,7 +183,9 @@ def write_shards(
 def regenerate(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, sample_ids: Sequence[str]
 ) -> np.ndarray:
-    """Makes images `[N, H, W, C]` again from their ids, equal to the pool's to the last bit.
+    """Makes images `[N, H, W, C]` again from their ids.
+
+    They equal the pool's to the last bit with the same number of devices per process.
 
     Raises:
       UserError: an id is malformed, or of another generator than the one in `workdir`.

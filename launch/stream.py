@@ -49,14 +49,16 @@ class Forward:
     Args:
       fn: `fn(params, arrays)` to a pytree of arrays `[b, ...]`, from a tuple of arrays `[b, ...]`.
       params: first argument.
-      batch: rows per call over all devices, rounded up to a multiple of them.
+      batch: rows per call over all devices, rounded up to a multiple of them; the results are
+        `batch` and `rows_per_device`.
     """
 
     def __init__(self, fn: Callable[[Any, Any], Any], params: Any, batch: int):
         devices = jax.local_devices()
         mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
         whole, rows = PartitionSpec(), PartitionSpec("data")
-        self.batch = -(-batch // len(devices)) * len(devices)
+        self.rows_per_device = -(-batch // len(devices))
+        self.batch = self.rows_per_device * len(devices)
         self._params = jax.device_put(jax.tree.map(np.asarray, params), NamedSharding(mesh, whole))
         self._rows = NamedSharding(mesh, rows)
         self._fn = jax.jit(

@@ -9,7 +9,6 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-import pyarrow.compute as pc
 
 from data import pools, tables
 from data.errors import UserError
@@ -169,10 +168,10 @@ def _ratings(path: pathlib.Path, ids: np.ndarray) -> dict[str, tuple[np.ndarray,
 
 def _filters(workdir: pathlib.Path, pool: pools.Pool) -> dict[str, Filtered]:
     path = workdir / "filter" / "scores.parquet"
-    ids, filters = pool.ids_at(slice(None)), {}
+    find, filters = pool.finder(), {}
     found: dict[str, dict[str, list[np.ndarray]]] = {}
     for batch in tables.read_batches(path, ["sample_id", "filter", "score", "kept"]):
-        place = pc.index_in(batch["sample_id"], ids).fill_null(-1).to_numpy()
+        place = find(batch["sample_id"])
         names = batch["filter"].dictionary_encode()
         for number, name in enumerate(names.dictionary.to_pylist()):
             rows = names.indices.to_numpy() == number
@@ -184,7 +183,7 @@ def _filters(workdir: pathlib.Path, pool: pools.Pool) -> dict[str, Filtered]:
     for name, parts in found.items():
         columns = {column: np.concatenate(values) for column, values in parts.items()}
         place = columns["place"]
-        if not np.array_equal(np.sort(place), np.arange(len(ids))):
+        if not np.array_equal(np.sort(place), np.arange(len(pool))):
             raise UserError(f"{path} is of another second pool; {again(workdir, 'filter')}")
         order = np.argsort(place)
         filters[name] = Filtered(columns["score"][order], columns["kept"][order])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from data.records import Records
 from launch.report.collect import Found
@@ -138,14 +139,13 @@ class Gallery:
           copying: of results.json, `memorisation/features` or `memorisation/pixels`.
         """
         second, names = self._found.pools["second"], self._found.class_names
-        row = {sample_id: index for index, sample_id in enumerate(second.ids)}
+        rows = second.finder()(pa.array(copying["suspects"], pa.string()))
         listed = zip(
-            copying["suspects"], copying["suspects_nearest"], copying["suspects_distance"],
+            rows, copying["suspects_nearest"], copying["suspects_distance"],
             strict=True,
         )  # fmt: skip
         suspects = []
-        for sample_id, real_id, distance in list(listed)[: self._count]:
-            index = row[sample_id]
+        for index, real_id, distance in list(listed)[: self._count]:
             records, place = self._real(real_id)
             label = records.labels[place]
             fake, real = names[second.labels[index]], names[label] if label >= 0 else "unlabelled"
@@ -189,5 +189,9 @@ class Gallery:
     def _tile(self, records: Records, row: int, alt: str, caption: str = "") -> Tile:
         picture = self.window.to_uint8(records.read(np.array([row]))[0])
         words = alt if not caption else f"{alt}, {caption}"
-        tip = str(records.ids[row]) if records.synthetic else f"real image, row {row}"
+        tip = (
+            str(records.subset(np.array([row])).ids[0])
+            if records.synthetic
+            else f"real image, row {row}"
+        )
         return Tile(data_uri(picture), words, caption, tip=tip)

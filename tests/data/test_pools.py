@@ -12,9 +12,10 @@ import tensorflow_datasets as tfds
 
 from data import pools, shards, tables
 from data.errors import UserError
-from data.pools import PoolWriter, open_pool, parse_sample_id, sample_id
+from data.pools import open_pool, parse_sample_id, sample_id
 from data.records import from_unit, write_records
 from data.sample_ids import SeedSet
+from tests.pool_writer import PoolWriter
 
 from .conftest import make_records
 
@@ -99,7 +100,7 @@ def test_kill_leaves_no_pool_and_the_next_run_clears_up(tmp_path):
     script = f"""
 import os, signal
 import numpy as np
-from data.pools import PoolWriter
+from tests.pool_writer import PoolWriter
 writer = PoolWriter({str(tmp_path / "pool")!r}, class_names=["cat"], image_shape=(4, 4, 1),
                     dtype=np.uint8, checkpoint_digest={DIGEST!r}, data_digest={DATA_DIGEST!r})
 writer.write(np.zeros((3, 4, 4, 1)), [0, 0, 0], [1, 2, 3])
@@ -206,6 +207,17 @@ def test_subsets_of_subsets_read_the_same_images(tmp_path, rng, hold):
     np.testing.assert_array_equal(part.seeds, [107, 103])
     assert part.ids.tolist() == part.ids_at(np.arange(2)).to_pylist()
     assert part.ids[0] == sample_id(DIGEST, 1, 107)
+    part.hold()
+    np.testing.assert_array_equal(part.read(np.array([1, 0])), images[[3, 7]])
+    np.testing.assert_array_equal(part.subset([1]).read(np.array([0])), images[[3]])
+
+
+def test_sample_ids_are_found_in_any_order(tmp_path):
+    _write(tmp_path / "pool", np.zeros((9, 4, 4, 1)), num_shards=2)
+    pool = open_pool(tmp_path / "pool").subset([4, 0, 7, 8])
+    wrong = [sample_id(DIGEST, 0, seed) for seed in (1, 101, 999)]  # the second has label 1
+    ids = [*pool.ids[[2, 0, 3]].tolist(), *wrong, "f" * 12 + pool.ids[1][12:], "r7"]
+    np.testing.assert_array_equal(pool.finder()(pa.array(ids)), [2, 0, 3, -1, -1, -1, -1, -1])
 
 
 def test_memory_of_a_writer_does_not_grow_with_the_pool(tmp_path):

@@ -5,9 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan.augment import POLICIES, diff_augment
+from gan.augment import POLICIES, augment, draw
 
 SHAPE = (64, 16, 16, 3)
+
+
+def diff_augment(images, key, policy=("color", "translation", "cutout"), fill=0.0):
+    return augment(images, draw(key, policy, images.shape, images.dtype), policy, fill)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from configs import digits
 from data import pools, records, tables
 from evaluation import classification
 from launch import stage
+from tests.pool_writer import PoolWriter
 from vrn import calibrate, filters, labels
 
 CHECKPOINT = "0f3c5a7e9b1d2468ace0" * 2
@@ -116,7 +117,7 @@ def _pool(
     """Shifted and noisy training images, a third of them torn; returns the pool and its faults."""
     count = per_class * len(train.class_names)
     wanted = np.arange(count) % len(train.class_names)
-    with pools.PoolWriter(
+    with PoolWriter(
         folder,
         class_names=train.class_names,
         image_shape=train.image_shape,

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 from benchmarks import stream as benchmark
-from data import pools, tables
-from launch import stream
+from configs import default
+from data import pools, records, tables
+from launch import filter as filter_stage
+from launch import generate, stage, stream
 from tests.launch import programs, streaming
 
 
@@ -149,6 +152,114 @@ def test_kill_minus_nine_goes_on_with_the_next_share(trained, straight, tmp_path
         straight / "filter" / "scores.parquet"
     ).read_bytes()
     assert [p.name for p in (workdir / "pools").iterdir()] == ["second"]
+
+
+class _Killed(BaseException):
+    """Stands for kill -9: from some change of the disk on, none is made any more."""
+
+
+def _die(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Lets this many renamings, removals and new folders pass, and raises at all later ones."""
+    left = itertools.count(after, -1)
+    for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
+        do = getattr(os, name)
+
+        def change(*args: object, do=do, **kwargs: object) -> None:
+            if next(left) <= 0:
+                raise _Killed
+            do(*args, **kwargs)
+
+        monkeypatch.setattr(os, name, change)
+
+
+class _Grey:
+    """In the place of a generator: image i is as bright as its seed."""
+
+    batch = 4
+
+    def __init__(self, rows_per_device: int) -> None:
+        self.rows_per_device = rows_per_device
+        self.made: list[int] = []
+
+    def ahead(self, jobs):
+        for tag, (seeds, _) in jobs:
+            self.made += (seeds - 2**31).tolist()
+            brightness = seeds[:, None, None, None] % 16 / 8 - 1
+            yield tag, np.broadcast_to(brightness, (len(seeds), 2, 2, 1))
+
+
+def _toy_pool(
+    workdir: pathlib.Path, monkeypatch: pytest.MonkeyPatch, rows_per_device: int = 4
+) -> list[int]:
+    """Makes a pool of 12 images in 3 shards; returns the images that were drawn."""
+    config, grey = default.get_config(), _Grey(rows_per_device)
+    config.generate.second_per_class, config.generate.shards = 6, 3
+    monkeypatch.setattr(generate, "open_generator", lambda *_: grey)
+    generate.make_pool(config, workdir, "second", overwrite=False)
+    return grey.made
+
+
+@pytest.fixture
+def toy_trained(tmp_path) -> pathlib.Path:
+    """A work directory with two images and no networks."""
+    images = records.ArrayRecords(np.zeros((2, 2, 2, 1), np.uint8), [0, 1], ["a", "b"], ["c", "d"])
+    records.write_records(tmp_path / "run" / "data", {"train": images})
+    stage.begin(tmp_path / "run", "data", {}).finish(digest="0" * 64)
+    stage.begin(tmp_path / "run", "gan", {}, ["data"]).finish(checkpoint_digest="1" * 64)
+    return tmp_path / "run"
+
+
+def test_a_pool_killed_at_any_change_of_the_disk_goes_on(toy_trained, tmp_path, monkeypatch):
+    straight = shutil.copytree(toy_trained, tmp_path / "straight")
+    assert _toy_pool(straight, monkeypatch) == list(range(12))
+    monkeypatch.setattr(stage, "_code", lambda: "")  # asks git, which takes its time
+    for changes in itertools.count():
+        workdir = shutil.copytree(toy_trained, tmp_path / str(changes))
+        with monkeypatch.context() as patch:
+            _die(patch, changes)
+            try:
+                _toy_pool(workdir, patch)
+                break
+            except _Killed:
+                pass
+        folder = workdir / "pools" / "second"
+        record = stage.read(workdir, "pools/second")
+        complete = record is not None and record["status"] == "complete"
+        finished = len(list(workdir.rglob(".shard-*[0-9].json")))
+        made = _toy_pool(workdir, monkeypatch)
+        assert made == list(range(12 if complete else 4 * finished, 12)), changes
+        assert _files(folder) == _files(straight / "pools" / "second"), changes
+        assert [p.name for p in (workdir / "pools").iterdir()] == ["second"], changes
+        assert len(pools.open_pool(folder)) == 12
+        shutil.rmtree(workdir)
+    assert changes > 20
+
+
+def test_a_killed_pool_goes_on_with_as_many_rows_per_device_only(toy_trained, monkeypatch):
+    close = pools.PoolShard.close
+
+    def killed(shard: pools.PoolShard) -> None:
+        close(shard)
+        raise _Killed
+
+    for rows, made in ((4, range(4, 12)), (2, range(12))):
+        shutil.rmtree(toy_trained / "pools", ignore_errors=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(pools.PoolShard, "close", killed)
+            with pytest.raises(_Killed):
+                _toy_pool(toy_trained, patch)
+        assert _toy_pool(toy_trained, monkeypatch, rows) == list(made)
+
+
+def test_a_filter_killed_once_it_is_finished_is_cleared_up(toy_trained):
+    config, needs = default.get_config(), ["data", "gan", "features", "vrn", "pools/second"]
+    for name in needs[2:]:
+        stage.begin(toy_trained, name, {}).finish()
+    settings = {"filter": config.filter.to_dict(), "seed": config.seed}
+    stage.begin(toy_trained, "filter", settings, needs).finish()
+    tables.write_npz(toy_trained / "filter" / "parts" / "1.npz", features=np.zeros(1))
+    filter_stage.run(config, toy_trained, False)
+    assert [p.name for p in (toy_trained / "filter").iterdir()] == ["stage.json"]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_anything(trained, tmp_path):

@@ -37,7 +37,11 @@ def test_saved_at_once_and_resumed_with_the_same_end(tmp_path):
 
 @pytest.mark.parametrize(
     ("poison", "step"),
-    [(test_guard.at(7, 13), 12), (test_guard.from_on_until_rolled_back(23), 25)],
+    [
+        (test_guard.at(7, 13), 12),
+        (test_guard.from_on_until_rolled_back(23), 25),
+        (test_guard.from_on_until_rolled_back(23), 27),  # already as many as the limit
+    ],
 )
 def test_saved_amid_dropped_updates_too(tmp_path, poison, step):
     """What is saved there is not gone back to, and what was told is not told again."""

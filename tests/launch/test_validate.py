@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 
 from configs import chest_xray, digits
 from data.errors import UserError
-from launch import validate
+from launch import mesh, validate
 from tests import tiny
 
 
@@ -39,3 +41,9 @@ def test_an_impossible_value_is_named(field, value, words):
         config[section][name] = value
     with pytest.raises(UserError, match="(?s)" + words.replace(".", r"\.")):
         validate.check(config)
+
+
+def test_devices_of_several_processes_are_not_grouped():
+    devices = [SimpleNamespace(process_index=index // 2) for index in range(8)]
+    with pytest.raises(UserError, match="model_devices=4: a process holds 2 devices"):
+        mesh.make_mesh(4, devices)

@@ -62,6 +62,16 @@ def gradient(settings: ml_collections.ConfigDict, mesh: Mesh, section: str) -> G
     return made
 
 
+def arranged(config: ml_collections.ConfigDict, section: str) -> tuple[Mesh, Gradient]:
+    """The devices, and how the stage with these settings takes gradients on them.
+
+    Raises:
+      UserError: the devices cannot be grouped, or the batch not be divided over them.
+    """
+    mesh = make_mesh(config.model_devices)
+    return mesh, gradient(config[section], mesh, section)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Sharding of states, keys and metrics: a full copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -20,6 +20,7 @@ from data.records import Records
 from evaluation import classification
 from launch import cli, distributed, models, prepare, rng, stage
 from launch import filter as filter_stage
+from launch import mesh as mesh_lib
 from vrn import classifier, target
 
 
@@ -31,6 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         "augment": config.data.augment,
     }
     needs = ("data", "pools/second", "filter")
+    mesh_lib.arranged(config, "target")  # refuses before anything is discarded
     begun = stage.begin(workdir, "target", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "target"

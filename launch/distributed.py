@@ -50,7 +50,7 @@ FLAGS = (
     "peer_timeout",
 )
 
-# "Try again" in sysexits.h: a peer was lost, and the same command goes on where it was.
+# "Try again" in sysexits.h: a peer was lost or late, and the same command goes on where it was.
 PEER_LOST = 75
 _GRACE = 3.0  # seconds in which news of a dead peer may overtake the error that its death caused
 
@@ -66,7 +66,8 @@ def joined() -> Iterator[None]:
     others with it, who name it.
 
     Raises:
-      UserError: flags are missing, or a process did not come; the message names it.
+      UserError: flags are missing or wrong; the message names them.
+      SystemExit: a process did not come in time; a line on stderr names it.
     """
     found = _find()
     if found is None or found[1] == 1:
@@ -74,7 +75,13 @@ def joined() -> Iterator[None]:
         return
     address, count, index = found
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    line = lifeline.call(address, count, index, INIT_TIMEOUT.value, PEER_TIMEOUT.value, lost=_end)
+    try:
+        line = lifeline.call(
+            address, count, index, INIT_TIMEOUT.value, PEER_TIMEOUT.value, lost=_end
+        )
+    except lifeline.AbsentError as absent:
+        print(f"error: {absent}", file=sys.stderr)
+        raise SystemExit(PEER_LOST) from None
     jax.distributed.initialize(
         address,
         count,

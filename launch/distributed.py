@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -127,25 +127,39 @@ def on_main(call: Callable[[], T]) -> T:
     What is called must not wait for other processes; `on_main` and `barrier` in it do not.
 
     Args:
-      call: its result and exceptions can be pickled.
+      call: its result can be pickled. Of an exception that cannot, the others get a RuntimeError
+        with its name and message.
     """
     global _alone
     if jax.process_count() == 1 or _alone:
         return call()
     barrier("on_main")  # whoever still reads what the call will change
-    outcome: tuple[bool, Any] = (False, None)
+    raised: Exception | None = None
+    message = b""
     if is_main():
         _alone = True
         try:
-            outcome = True, call()
+            message = pickle.dumps((True, call()))
         except Exception as error:
-            outcome = False, error
+            raised, message = error, _told(error)
         finally:
             _alone = False
-    returned, value = pickle.loads(_broadcast(pickle.dumps(outcome)))
+    returned, value = pickle.loads(_broadcast(message))
+    if raised is not None:
+        raise raised  # itself, with its traceback
     if not returned:
         raise value
     return value
+
+
+def _told(error: Exception) -> bytes:
+    """What the other processes are told of an exception."""
+    try:
+        message = pickle.dumps((False, error))
+        pickle.loads(message)  # fails where an exception takes other arguments than it keeps
+        return message
+    except Exception:
+        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 def main_only(call: Callable[P, T]) -> Callable[P, T]:

@@ -12,11 +12,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import yaml
 
-from launch import distributed, lifeline
+from data.errors import UserError
+from launch import distributed, guard, lifeline
 from tests.launch import programs
 from tests.launch.trainers import CLASSIFIERS, GANS
 
@@ -206,6 +208,36 @@ def test_the_roll_call_names_all_who_are_missing_to_all_who_came():
         thread.join()
     assert sentences[0] == sentences[2]
     assert "process 1, 3 of 4 did not come" in sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UserError("no such file"), "^no such file"),
+        (guard.NotFiniteError(5, 2, "loss not finite"), "^NotFiniteError: loss not finite for 2"),
+    ],
+)
+def test_what_process_0_raises_all_raise(monkeypatch, error, words):
+    sent = []
+
+    def broadcast(message):
+        sent.append(message)
+        return sent[0]
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed, "barrier", lambda name: None)
+    monkeypatch.setattr(distributed, "_broadcast", broadcast)
+
+    def call():
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        distributed.on_main(call)
+    assert raised.value is error
+    assert raised.traceback[-1].name == "call"
+    monkeypatch.setattr(distributed, "is_main", lambda: False)
+    with pytest.raises((UserError, RuntimeError), match=words):
+        distributed.on_main(call)
 
 
 @pytest.mark.parametrize("words", [b"hello 1\n", b"hello one 2\n", b"\n", b"x" * 70000])

@@ -5,7 +5,6 @@ python -m launch.train_target --config=configs/digits.py --workdir=runs/digits
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -92,7 +91,7 @@ def _search(
     """Chooses share and strength on validation; writes `choice.json` with every trial."""
     path = folder / "choice.json"
     trials = len(grid) if len(grid) > 1 else 0
-    found = distributed.on_main(lambda: json.loads(path.read_text()) if path.exists() else None)
+    found = distributed.on_main(lambda: tables.read_json(path) if path.exists() else None)
     if found is not None:
         bar.update(trials)
         return target.Setting(found["share"], found["strength"])

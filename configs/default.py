@@ -14,8 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
     config.model_devices = 1  # second axis of the mesh, for networks too large for one device
 
-    # How training is kept safe. It is in no stage's digest: a training whose updates are all finite
-    # ends the same whatever is set here; where many are not, skip_limit tells when it goes back, and
+    # How training is kept safe. It is in no stage's digest: where all updates are finite, nothing
+    # of it changes a result; where many are not, skip_limit tells when the training goes back, and
     # keep and keep_every whereto.
     config.train = train = ml_collections.ConfigDict()
     train.keep = 2  # newest checkpoints that are kept; the one before stands in for a damaged one

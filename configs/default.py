@@ -14,7 +14,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
     config.model_devices = 1  # second axis of the mesh, for networks too large for one device
 
-    # How training is kept safe; nothing of it changes a result, so it is in no stage's digest.
+    # How training is kept safe. It is in no stage's digest: where all updates are finite, nothing
+    # of it changes a result; where many are not, skip_limit tells when the training goes back, and
+    # keep and keep_every whereto.
     config.train = train = ml_collections.ConfigDict()
     train.keep = 2  # newest checkpoints that are kept; the one before stands in for a damaged one
     train.keep_every = 0  # checkpoints at multiples of this many steps are kept for ever; 0: none

@@ -71,22 +71,9 @@ class Checkpoints:
           UserError: all are damaged, or the checkpoint is of another key or configuration.
         """
         self.wait()
-        damaged: dict[int, str] = {}
-        dropped: list[int] = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            if until is not None and step > until:
-                dropped.append(step)
-            elif (damage := seals.damage(self.folder / str(step))) is None:
-                break
-            else:
-                damaged[step] = damage
-        else:
-            if damaged:
-                step, damage = next(iter(damaged.items()))
-                raise UserError(
-                    f"checkpoint {self.folder / str(step)} cannot be read ({damage}) and there is "
-                    f"no other; delete {self.folder} to begin again"
-                )
+        # Judged once, so that no process goes on from another step than the rest.
+        step, dropped, damaged = distributed.on_main(lambda: self._judge(until))
+        if step is None:
             return None
         for one in dropped:
             self._manager.delete(one)
@@ -128,10 +115,28 @@ class Checkpoints:
         for folder in self.folder.glob("*.orbax-checkpoint-tmp*"):
             seals.seal(folder)
 
+    def _judge(self, until: int | None) -> tuple[int | None, list[int], dict[int, str]]:
+        """The step to restore, later ones past `until`, and others with what is wrong with them."""
+        damaged: dict[int, str] = {}
+        dropped: list[int] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            if until is not None and step > until:
+                dropped.append(step)
+            elif (damage := seals.damage(self.folder / str(step))) is None:
+                return step, dropped, damaged
+            else:
+                damaged[step] = damage
+        if damaged:
+            step, damage = next(iter(damaged.items()))
+            raise UserError(
+                f"checkpoint {self.folder / str(step)} cannot be read ({damage}) and there is "
+                f"no other; delete {self.folder} to begin again"
+            )
+        return None, dropped, damaged
+
     def _set_aside(self, damaged: Mapping[int, str], instead: int) -> None:
         if not damaged:
             return
-        distributed.barrier("damaged checkpoints found")
         for step, damage in damaged.items():
             folder = self.folder / str(step)
             aside = self.folder.with_name(f"{self.folder.name}.damaged") / str(step)

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -50,7 +50,7 @@ FLAGS = (
     "peer_timeout",
 )
 
-# "Try again" in sysexits.h: a peer was lost, and the same command goes on where it was.
+# "Try again" in sysexits.h: a peer was lost or late, and the same command goes on where it was.
 PEER_LOST = 75
 _GRACE = 3.0  # seconds in which news of a dead peer may overtake the error that its death caused
 
@@ -66,7 +66,8 @@ def joined() -> Iterator[None]:
     others with it, who name it.
 
     Raises:
-      UserError: flags are missing, or a process did not come; the message names it.
+      UserError: flags are missing or wrong; the message names them.
+      SystemExit: a process did not come in time; a line on stderr names it.
     """
     found = _find()
     if found is None or found[1] == 1:
@@ -74,7 +75,13 @@ def joined() -> Iterator[None]:
         return
     address, count, index = found
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    line = lifeline.call(address, count, index, INIT_TIMEOUT.value, PEER_TIMEOUT.value, lost=_end)
+    try:
+        line = lifeline.call(
+            address, count, index, INIT_TIMEOUT.value, PEER_TIMEOUT.value, lost=_end
+        )
+    except lifeline.AbsentError as absent:
+        print(f"error: {absent}", file=sys.stderr)
+        raise SystemExit(PEER_LOST) from None
     jax.distributed.initialize(
         address,
         count,
@@ -120,25 +127,39 @@ def on_main(call: Callable[[], T]) -> T:
     What is called must not wait for other processes; `on_main` and `barrier` in it do not.
 
     Args:
-      call: its result and exceptions can be pickled.
+      call: its result can be pickled. Of an exception that cannot, the others get a RuntimeError
+        with its name and message.
     """
     global _alone
     if jax.process_count() == 1 or _alone:
         return call()
     barrier("on_main")  # whoever still reads what the call will change
-    outcome: tuple[bool, Any] = (False, None)
+    raised: Exception | None = None
+    message = b""
     if is_main():
         _alone = True
         try:
-            outcome = True, call()
+            message = pickle.dumps((True, call()))
         except Exception as error:
-            outcome = False, error
+            raised, message = error, _told(error)
         finally:
             _alone = False
-    returned, value = pickle.loads(_broadcast(pickle.dumps(outcome)))
+    returned, value = pickle.loads(_broadcast(message))
+    if raised is not None:
+        raise raised  # itself, with its traceback
     if not returned:
         raise value
     return value
+
+
+def _told(error: Exception) -> bytes:
+    """What the other processes are told of an exception."""
+    try:
+        message = pickle.dumps((False, error))
+        pickle.loads(message)  # fails where an exception takes other arguments than it keeps
+        return message
+    except Exception:
+        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 def main_only(call: Callable[P, T]) -> Callable[P, T]:

@@ -118,8 +118,15 @@ class Watch:
         self._said = logged
         self._name, self._limit = name, limit
 
-    def read(self, step: int, seen: tuple[Mapping[str, Any], Counts]) -> dict[str, Any]:
+    def read(
+        self, step: int, seen: tuple[Mapping[str, Any], Counts], patient: bool = False
+    ) -> dict[str, Any]:
         """Reads the metrics and counts of one step; says on stderr what was dropped.
+
+        Args:
+          step: its number.
+          seen: metrics and counts as it returned them.
+          patient: whatever the limit is, leave it to a later call.
 
         Returns:
           The metrics as floats, None where not finite, with 'skipped', the number of all updates
@@ -136,7 +143,7 @@ class Watch:
                 f"{_steps(self._numbers(self._said), skipped - self._said)}"
             )
             self._said = skipped
-        if in_row >= self._limit:
+        if in_row >= self._limit and not patient:
             raise NotFiniteError(step, in_row, self._culprit(metrics))
         values = {name: float(value) for name, value in sorted(metrics.items())}
         finite = {k: v if math.isfinite(v) else None for k, v in values.items()}

@@ -69,13 +69,17 @@ class Journal:
         while len(self._queue) > (0 if self._first else AHEAD):
             self._finish(*self._queue.popleft())
 
-    def flush(self) -> guard.Watch:
-        """Waits for all steps; returns the guard's watch as it stands then."""
+    def flush(self, patient: bool = False) -> guard.Watch:
+        """Waits for all steps; returns the guard's watch as it stands then.
+
+        Args:
+          patient: whether only logged steps may end the patience, not the last step as such.
+        """
         last = self._queue[-1] if self._queue else None
         while self._queue:
             self._finish(*self._queue.popleft())
         if last is not None:
-            self._watch.read(last[0], last[1])
+            self._watch.read(last[0], last[1], patient)
         return self._watch
 
     def close(self) -> None:

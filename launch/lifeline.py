@@ -7,6 +7,7 @@ dies, and its keep-alive that of a host that vanishes. Plain sockets, no JAX.
 """
 
 import contextlib
+import re
 import selectors
 import socket
 import threading
@@ -18,8 +19,15 @@ from data.errors import UserError
 _RETRY = 0.1  # seconds between two tries to reach process 0
 _PAUSE = 1.0  # seconds in which a process may end by itself, of the same error
 _GRACE = 3.0  # seconds that process 0 stays for the others to end
-_HELLO, _GO, _REFUSED, _STOP, _BYE = "hello", "go", "refused", "stop", "bye"
+_LONGEST = 65536  # bytes of a line; a longer one is of another program
+_GO, _REFUSED, _ABSENT, _STOP, _BYE = "go", "refused", "absent", "stop", "bye"
 
+
+class AbsentError(Exception):
+    """Somebody did not come in time; the same command may succeed when it is given again."""
+
+
+_ERRORS = {_REFUSED: UserError, _ABSENT: AbsentError}
 Lost = Callable[[str], None]
 
 
@@ -99,7 +107,8 @@ def call(address: str, count: int, index: int, timeout: float, keepalive: int, l
       The `Lifeline`.
 
     Raises:
-      UserError: somebody did not come, or two came with one id; the same sentence in all.
+      AbsentError: somebody did not come in time; the same sentence in all who did.
+      UserError: two came with one id or with different counts; the same sentence in all.
     """
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + timeout
@@ -117,7 +126,7 @@ def _assemble(
 ) -> dict[int, socket.socket]:
     """Process 0: the connection of every other process."""
     peers: dict[int, socket.socket] = {}
-    refusal = ""
+    word, refusal = _GO, ""
     try:
         listener = socket.create_server(("", port), backlog=count)
     except OSError as error:
@@ -129,6 +138,7 @@ def _assemble(
         while len(peers) < count - 1 and not refusal:
             left = deadline - time.monotonic()
             if left <= 0:
+                word = _ABSENT
                 missing = [str(i) for i in range(1, count) if i not in peers]
                 refusal = (
                     f"process {', '.join(missing)} of {count} did not come to {address} within "
@@ -138,26 +148,27 @@ def _assemble(
             listener.settimeout(left)
             with contextlib.suppress(TimeoutError):
                 peer, _ = listener.accept()
-                word, *numbers = _receive(peer, 5.0).split()
-                if word != _HELLO:
+                hello = re.fullmatch("hello ([0-9]{1,9}) ([0-9]{1,9})", _receive(peer, 5.0))
+                if hello is None:
                     peer.close()  # a port scanner, or a process of another program
                     continue
-                other, theirs = map(int, numbers)
+                other, theirs = map(int, hello.groups())
                 if theirs != count or not 0 < other < count or other in peers:
+                    word = _REFUSED
                     refusal = (
                         f"a process came with --process_id={other} --num_processes={theirs}, but "
                         f"there are {count} and each id comes once; mend its flags"
                     )
-                    _send(peer, f"{_REFUSED} {refusal}")
+                    _send(peer, f"{word} {refusal}")
                     peer.close()
                 else:
                     peers[other] = peer
     for peer in peers.values():
-        _send(peer, f"{_REFUSED} {refusal}" if refusal else _GO)
+        _send(peer, f"{word} {refusal}")
     if refusal:
         for peer in peers.values():
             peer.close()
-        raise UserError(refusal)
+        raise _ERRORS[word](refusal)
     return peers
 
 
@@ -165,25 +176,24 @@ def _report(
     host: str, port: int, count: int, index: int, timeout: float, deadline: float
 ) -> socket.socket:
     """Every other process: its connection to process 0."""
-    absent = UserError(
+    absent = AbsentError(
         f"process 0 of {count} did not answer process {index} at {host}:{port} within {timeout:g} "
         "s; see its log, check --coordinator, or raise --init_timeout"
     )
     while True:
-        try:
+        with contextlib.suppress(OSError):
             peer = socket.create_connection((host, port), timeout=1.0)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise absent from None
-            time.sleep(_RETRY)
-            continue
-        _send(peer, f"{_HELLO} {index} {count}")
-        # Process 0 may have begun to wait later; it answers when its own time is over.
-        word, _, text = _receive(peer, timeout + 5).partition(" ")
-        if word == _GO:
-            return peer
-        peer.close()
-        raise UserError(text) if word == _REFUSED else absent
+            _send(peer, f"hello {index} {count}")
+            # Process 0 may have begun to wait later; it answers when its own time is over.
+            word, _, text = _receive(peer, timeout + 5).partition(" ")
+            if word == _GO:
+                return peer
+            peer.close()
+            if word in _ERRORS:
+                raise _ERRORS[word](text)
+        if time.monotonic() > deadline:
+            raise absent
+        time.sleep(_RETRY)
 
 
 def _death(index: int) -> str:
@@ -196,13 +206,13 @@ def _send(peer: socket.socket, line: str) -> None:
 
 
 def _receive(peer: socket.socket, timeout: float | None) -> str:
-    """One line; "?" where the connection ended or nothing came."""
+    """One line; "?" where the connection ended, or nothing came, or no end of a line."""
     peer.settimeout(timeout)
     line = b""
     with contextlib.suppress(OSError):
         while not line.endswith(b"\n"):
             more = peer.recv(1)
-            if not more:
+            if not more or len(line) == _LONGEST:
                 return "?"
             line += more
         return line.decode(errors="replace").strip()

@@ -92,8 +92,10 @@ def train(
                     if hook is not None:
                         hook(here.step, here.state.inner)
                     stopping, last = stop.after_step(), here.step == steps
-                    if stopping or last or here.step % checkpoint_every == 0:
-                        watch = journal.flush()
+                    due = last or here.step % checkpoint_every == 0
+                    if stopping or due:
+                        # Being stopped must not end the patience earlier than going through would.
+                        watch = journal.flush(patient=not due)
                         here.logged = watch.logged
                         # Amid dropped updates there is nothing new to save.
                         if saved and (stopping or last or not watch.counts.in_row):

@@ -1,5 +1,6 @@
 """Devices: batches are split over the axis `data` of one mesh, and states are replicated."""
 
+import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,13 @@ def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Me
             f"--config.model_devices={model}: {len(devices)} devices cannot be grouped so; "
             "give a divisor of their number"
         )
+    held = collections.Counter(device.process_index for device in devices)
+    if len(held) > 1 and any(count % model for count in held.values()):
+        # Each process gives rows of its own, and copies over `model` must be given the same.
+        raise UserError(
+            f"--config.model_devices={model}: a process holds {min(held.values())} devices, which "
+            "cannot be grouped so; give a divisor of their number"
+        )
     shape = (len(devices) // model, model)
     return jax.make_mesh(shape, (AXIS, "model"), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
@@ -52,6 +60,16 @@ def gradient(settings: ml_collections.ConfigDict, mesh: Mesh, section: str) -> G
             f"devices x {settings.accumulate} micro-batches; make it a multiple of {made.shares}"
         )
     return made
+
+
+def arranged(config: ml_collections.ConfigDict, section: str) -> tuple[Mesh, Gradient]:
+    """The devices, and how the stage with these settings takes gradients on them.
+
+    Raises:
+      UserError: the devices cannot be grouped, or the batch not be divided over them.
+    """
+    mesh = make_mesh(config.model_devices)
+    return mesh, gradient(config[section], mesh, section)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

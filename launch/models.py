@@ -103,11 +103,10 @@ class Trainer:
         config: ml_collections.ConfigDict,
         section: str,
     ):
-        self.mesh = mesh_lib.make_mesh(config.model_devices)
+        self.mesh, gradient = mesh_lib.arranged(config, section)
         self._settings = config[section]
         self._prefetch = config.data.prefetch
         self._rules = config.train
-        gradient = mesh_lib.gradient(self._settings, self.mesh, section)
         self.spec = spec = dataclasses.replace(spec, gradient=gradient)
         self._step = mesh_lib.jit_step(
             functools.partial(classifier.train_step, spec=spec), self.mesh

@@ -22,7 +22,7 @@ EVERY = 8
 
 
 class PreemptedError(Exception):
-    """A training was stopped by SIGTERM; the message says where it will go on."""
+    """SIGTERM came during a training; the message says where the same command will go on."""
 
 
 class Stop:
@@ -55,6 +55,10 @@ class Stop:
         self._asked = self._ask()
         return answer
 
+    def after_all(self) -> bool:
+        """Whether it came after the last answer; to be called at the end, in all processes."""
+        return self._came is not None if jax.process_count() == 1 else bool(self._ask())
+
     def _ask(self) -> jax.Array:
         rows = np.full(jax.local_device_count(), self._came is not None)
         sharding = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
@@ -68,7 +72,11 @@ def _any(mesh: Mesh):
 
 @contextlib.contextmanager
 def watch(mesh: Mesh) -> Iterator[Stop]:
-    """Takes SIGTERM over from the default, which is to end at once, until the block is left."""
+    """Takes SIGTERM over from the default, which is to end at once, until the block is left.
+
+    Raises:
+      PreemptedError: the block is done, but a signal came that it has not answered.
+    """
     stop = Stop(mesh)
     if threading.current_thread() is not threading.main_thread():
         yield stop  # Python lets only the main thread handle signals
@@ -79,3 +87,7 @@ def watch(mesh: Mesh) -> Iterator[Stop]:
     finally:
         # None: a handler that was not set from Python and cannot be put back from it.
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+    if stop.after_all():
+        raise PreemptedError(
+            "stopped by SIGTERM at the end of a training; the same command goes on from there"
+        )

@@ -20,13 +20,18 @@ def damage(folder: pathlib.Path) -> str | None:
     """Returns what is wrong with a sealed folder, or None: all files are as they were written."""
     try:
         files = tables.read_json(folder / NAME)
-    except UserError:
+    except (UserError, OSError):
+        files = None
+    if not isinstance(files, dict):
         return f"{NAME} is missing or damaged"
     for name, digest in files.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if tables.file_sha256(folder / name) != digest:
-            return f"{name} is not as it was written"
+        try:
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+            if tables.file_sha256(folder / name) != digest:
+                return f"{name} is not as it was written"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
     return None
 
 

@@ -10,6 +10,7 @@ import ml_collections
 from data import tables
 from data.loader import Part
 from launch import cli, distributed, models, prepare, rng, stage
+from launch import mesh as mesh_lib
 from vrn.features import FeatureSpace
 
 
@@ -20,6 +21,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         "seed": config.seed,
         "augment": config.data.augment,
     }
+    mesh_lib.arranged(config, "features")  # refuses before anything is discarded
     begun = stage.begin(workdir, "features", settings, needs=("data",), overwrite=overwrite)
     if begun is None:
         return workdir / "features"

@@ -25,11 +25,10 @@ from launch.checkpoint import open_last
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Trains until `config.gan.steps`; goes on from the newest checkpoint."""
     settings = {"gan": config.gan.to_dict(), "seed": config.seed}
+    mesh, gradient = mesh_lib.arranged(config, "gan")  # refuses before anything is discarded
     begun = stage.begin(workdir, "gan", settings, needs=("data",), overwrite=overwrite)
     if begun is None:
         return workdir / "gan"
-    mesh = mesh_lib.make_mesh(config.model_devices)
-    gradient = mesh_lib.gradient(config.gan, mesh, "gan")
     spec = dataclasses.replace(models.gan_spec(config, workdir), gradient=gradient)
     source = loader.BatchSource(
         _parts(config, workdir),

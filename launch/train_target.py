@@ -5,7 +5,6 @@ python -m launch.train_target --config=configs/digits.py --workdir=runs/digits
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from data.records import Records
 from evaluation import classification
 from launch import cli, distributed, models, prepare, rng, stage
 from launch import filter as filter_stage
+from launch import mesh as mesh_lib
 from vrn import classifier, target
 
 
@@ -31,6 +31,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         "augment": config.data.augment,
     }
     needs = ("data", "pools/second", "filter")
+    mesh_lib.arranged(config, "target")  # refuses before anything is discarded
     begun = stage.begin(workdir, "target", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "target"
@@ -90,7 +91,7 @@ def _search(
     """Chooses share and strength on validation; writes `choice.json` with every trial."""
     path = folder / "choice.json"
     trials = len(grid) if len(grid) > 1 else 0
-    found = distributed.on_main(lambda: json.loads(path.read_text()) if path.exists() else None)
+    found = distributed.on_main(lambda: tables.read_json(path) if path.exists() else None)
     if found is not None:
         bar.update(trials)
         return target.Setting(found["share"], found["strength"])

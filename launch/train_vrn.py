@@ -15,6 +15,7 @@ import numpy as np
 from data import loader, pools, tables
 from data.records import Records
 from launch import cli, distributed, extract, models, prepare, rng, stage
+from launch import mesh as mesh_lib
 from vrn import calibrate, classifier
 from vrn.annotators import NON_REAL_LIKE, REAL_LIKE
 
@@ -27,6 +28,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         "augment": config.data.augment,
     }
     needs = ("data", "pools/first", "extraction")
+    mesh_lib.arranged(config, "vrn")  # refuses before anything is discarded
     begun = stage.begin(workdir, "vrn", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "vrn"

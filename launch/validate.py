@@ -52,6 +52,7 @@ POSITIVE = (
     "target.steps", "target.seeds", "report.resamples", "train.keep",
     "train.skip_limit",
 )  # fmt: skip
+BATCHES = ("gan", "features", "vrn", "target")
 NOT_NEGATIVE = ("train.keep_every",)
 SHARES = (
     "data.val_fraction",
@@ -82,6 +83,18 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in SHARES:
         if not 0 < _get(config, name) < 1:
             raise UserError(f"--config.{name}={_get(config, name)}: give a share between 0 and 1")
+    for section in BATCHES:
+        batch, accumulate = config[section].batch, config[section].accumulate
+        if batch % accumulate:
+            raise UserError(
+                f"--config.{section}.batch={batch} cannot be divided into {accumulate} "
+                f"micro-batches; make it a multiple of --config.{section}.accumulate"
+            )
+    if config.vrn.batch % 2:
+        raise UserError(
+            f"--config.vrn.batch={config.vrn.batch} is odd; half of it are positives, so give an "
+            "even number"
+        )
     if config.gan.spectral and config.gan.model != "resnet":
         raise UserError(
             f"--config.gan.spectral: the {config.gan.model} discriminator has no spectral "

@@ -7,7 +7,7 @@ same to the last byte however often a run was stopped.
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from data import tables
@@ -81,10 +81,22 @@ def _reopen(path: pathlib.Path, past: Callable[[Mapping[str, Any]], bool]) -> Te
     """Opens a file of JSON lines to append to those that are past."""
     if not distributed.is_main():
         return open(os.devnull, "w")
-    text = path.read_text() if path.exists() else ""
-    # The last piece is empty, or half a line that kill -9 left behind.
-    kept = "".join(line + "\n" for line in text.split("\n")[:-1] if past(json.loads(line)))
-    if kept != text:
+    content = path.read_bytes() if path.exists() else b""
+    kept = b"".join(line for line, values in _readable(content) if past(values))
+    if kept != content:
         with tables.atomic_file(path) as aside:
-            aside.write_text(kept)
+            aside.write_bytes(kept)
     return path.open("a")
+
+
+def _readable(content: bytes) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Whole lines with their values, up to the first that is none of ours."""
+    # The last piece is empty, or half a line that kill -9 left behind.
+    for line in content.split(b"\n")[:-1]:
+        try:
+            values = json.loads(line)
+        except ValueError:  # JSON and UTF-8 errors alike
+            return
+        if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+            return
+        yield line + b"\n", values

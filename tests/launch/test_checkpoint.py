@@ -1,5 +1,6 @@
 """Saving does not hold the loop up, old checkpoints go, and damaged ones are noticed."""
 
+import errno
 import shutil
 import threading
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from data import tables
 from data.errors import UserError
 from launch import checkpoint, seals
 from launch import mesh as mesh_lib
@@ -101,6 +103,24 @@ def test_damage_to_any_file_is_noticed(twenty, tmp_path, capsys, damage):
         checkpoints.close()
         assert toy.saved(tmp_path) == [10, 20], name
         shutil.rmtree(folder)
+
+
+def test_what_cannot_be_read_is_damaged(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("content")
+    seals.seal(tmp_path)
+    assert seals.damage(tmp_path) is None
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "file_sha256", fail)
+        assert seals.damage(tmp_path) == "file cannot be read: Input/output error"
+    (tmp_path / seals.NAME).write_text('["file"]')
+    assert seals.damage(tmp_path) == "digests.json is missing or damaged"
+    (tmp_path / seals.NAME).unlink()
+    (tmp_path / seals.NAME).mkdir()
+    assert seals.damage(tmp_path) == "digests.json is missing or damaged"
 
 
 def test_the_one_before_stands_in_for_a_damaged_one(twenty, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Several devices and several processes: the same numbers, one set of files, and named failures."""
 
+import contextlib
 import json
 import re
 import signal
@@ -8,14 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import yaml
 
 from data.errors import UserError
-from launch import distributed, lifeline
+from launch import distributed, guard, lifeline
 from tests.launch import programs
 from tests.launch.trainers import CLASSIFIERS, GANS
 
@@ -182,7 +185,7 @@ def test_a_process_that_does_not_come_is_named(tmp_path, index, words):
         "prepare", programs.TINY, f"--workdir={tmp_path}", f"--coordinator=127.0.0.1:{_port()}",
         "--num_processes=2", f"--process_id={index}", "--init_timeout=2",
     )  # fmt: skip
-    assert done.returncode == 2
+    assert done.returncode == distributed.PEER_LOST
     assert words in done.stderr
     assert "within 2 s" in done.stderr
     assert not list(tmp_path.iterdir())
@@ -198,7 +201,7 @@ def test_the_roll_call_names_all_who_are_missing_to_all_who_came():
     def come(index):
         try:
             _call(address, 4, index, timeout=1.5)
-        except UserError as error:
+        except lifeline.AbsentError as error:
             sentences[index] = str(error)
 
     threads = [threading.Thread(target=come, args=(index,)) for index in (0, 2)]
@@ -208,6 +211,74 @@ def test_the_roll_call_names_all_who_are_missing_to_all_who_came():
         thread.join()
     assert sentences[0] == sentences[2]
     assert "process 1, 3 of 4 did not come" in sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UserError("no such file"), "^no such file"),
+        (guard.NotFiniteError(5, 2, "loss not finite"), "^NotFiniteError: loss not finite for 2"),
+    ],
+)
+def test_what_process_0_raises_all_raise(monkeypatch, error, words):
+    sent = []
+
+    def broadcast(message):
+        sent.append(message)
+        return sent[0]
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed, "barrier", lambda name: None)
+    monkeypatch.setattr(distributed, "_broadcast", broadcast)
+
+    def call():
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        distributed.on_main(call)
+    assert raised.value is error
+    assert raised.traceback[-1].name == "call"
+    monkeypatch.setattr(distributed, "is_main", lambda: False)
+    with pytest.raises((UserError, RuntimeError), match=words):
+        distributed.on_main(call)
+
+
+@pytest.mark.parametrize("words", [b"hello 1\n", b"hello one 2\n", b"\n", b"x" * 70000])
+def test_whoever_does_not_greet_properly_is_sent_away(words):
+    port = _port()
+    with ThreadPoolExecutor(2) as pool:
+        zero = pool.submit(_call, f"127.0.0.1:{port}", 2, 0)
+        with _connected(port) as stranger, contextlib.suppress(ConnectionError):
+            stranger.sendall(words)
+            assert stranger.recv(1) == b""
+        one = pool.submit(_call, f"127.0.0.1:{port}", 2, 1)
+        lines = [zero.result(), one.result()]
+    for line in reversed(lines):
+        line.leave()
+    for line in lines:
+        line._watch.join(5)
+
+
+def test_a_process_tries_again_when_something_else_answers():
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        one = pool.submit(_call, f"127.0.0.1:{listener.getsockname()[1]}", 2, 1)
+        for answer in (b"HTTP/1.1 400 Bad Request\r\n", b"go \n"):
+            peer, _ = listener.accept()
+            with peer:
+                peer.sendall(answer)
+                line = one.result(10) if answer.startswith(b"go") else None
+        line.leave()
+        line._watch.join(5)
+
+
+def _connected(port):
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=10)
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_news_reaches_every_process_and_an_orderly_end_is_none():

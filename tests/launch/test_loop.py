@@ -28,6 +28,16 @@ def test_lines_logged_past_the_checkpoint_and_half_lines_are_dropped(tmp_path):
     assert all(line["loss"] != 0.5 for line in toy.lines(tmp_path))
 
 
+@pytest.mark.parametrize("line", [b"\0\0\0", b'{"step": 5, "lo', b"\xff{}", b"7", b"{}"])
+def test_a_line_that_cannot_be_read_ends_what_is_kept(tmp_path, line):
+    toy.train(tmp_path, 10)
+    path = tmp_path / "metrics.jsonl"
+    first, second, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([first, line, second, b""]))
+    toy.train(tmp_path, 10)
+    assert path.read_bytes() == first + b"\n"
+
+
 def test_no_checkpoint_is_written_when_none_is_wanted(tmp_path):
     toy.train(tmp_path, 10, checkpoints=False)
     assert not (tmp_path / "checkpoints").exists()

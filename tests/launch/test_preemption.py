@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from launch import preemption
+from launch import place, preemption
 from tests.launch import programs, test_guard, toy
 
 
@@ -37,7 +37,11 @@ def test_saved_at_once_and_resumed_with_the_same_end(tmp_path):
 
 @pytest.mark.parametrize(
     ("poison", "step"),
-    [(test_guard.at(7, 13), 12), (test_guard.from_on_until_rolled_back(23), 25)],
+    [
+        (test_guard.at(7, 13), 12),
+        (test_guard.from_on_until_rolled_back(23), 25),
+        (test_guard.from_on_until_rolled_back(23), 27),  # already as many as the limit
+    ],
 )
 def test_saved_amid_dropped_updates_too(tmp_path, poison, step):
     """What is saved there is not gone back to, and what was told is not told again."""
@@ -55,6 +59,21 @@ def test_saved_amid_dropped_updates_too(tmp_path, poison, step):
 def test_a_training_that_is_not_saved_says_so(tmp_path):
     with pytest.raises(preemption.PreemptedError, match="short and not saved"):
         toy.train(tmp_path, 30, checkpoints=False, hook=_terminate_at(7))
+
+
+def test_a_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch):
+    save = place.save
+
+    def interrupted(saved, here, loader):
+        save(saved, here, loader)
+        if here.step == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(place, "save", interrupted)
+    with pytest.raises(preemption.PreemptedError, match="at the end of a training"):
+        toy.train(tmp_path, 20)
+    assert toy.saved(tmp_path) == [10, 20]
+    assert int(toy.train(tmp_path, 20).step) == 20
 
 
 def _start(workdir, steps, processes=1, process=0, port=0):

@@ -1,8 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 
 from configs import chest_xray, digits
 from data.errors import UserError
-from launch import validate
+from launch import mesh, stage, train_features, train_gan, train_target, train_vrn, validate
 from tests import tiny
 
 
@@ -23,6 +25,8 @@ def test_shipped_configurations_pass(module):
         ("vrn.dtype", "bf16", "choose from float32, bfloat16"),
         ("gan.steps", 0, "gan.steps=0"),
         ("vrn.depth", 19, "vrn.depth=19"),
+        ("vrn.batch", 31, "vrn.batch=31 is odd"),
+        *((f"{name}.accumulate", 3, f"{name}.batch=32 cannot") for name in validate.BATCHES),
         ("filter.keep", 1.5, "filter.keep=1.5"),
         ("filter.names", ("vrn",), "lacks 'random'"),
         ("filter.names", ("random",), "lacks 'vrn'"),
@@ -39,3 +43,20 @@ def test_an_impossible_value_is_named(field, value, words):
         config[section][name] = value
     with pytest.raises(UserError, match="(?s)" + words.replace(".", r"\.")):
         validate.check(config)
+
+
+def test_devices_of_several_processes_are_not_grouped():
+    devices = [SimpleNamespace(process_index=index // 2) for index in range(8)]
+    with pytest.raises(UserError, match="model_devices=4: a process holds 2 devices"):
+        mesh.make_mesh(4, devices)
+
+
+@pytest.mark.parametrize("program", [train_gan, train_features, train_vrn, train_target])
+def test_devices_are_checked_before_a_stage_is_discarded(program, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(stage, "begin", lambda *_, **__: begun.append(program))
+    config = digits.get_config()
+    config.model_devices = 1000
+    with pytest.raises(UserError, match="model_devices=1000"):
+        program.run(config, tmp_path, True)
+    assert not begun

@@ -3,7 +3,7 @@
 JAX's runtime ends a process from C++ when a peer is late or dead, and only after its heartbeat has
 timed out. This line is there before it: process 0 calls the roll on the coordinator's port, frees
 the port for JAX, and keeps the connections. The kernel closes the connection of a process that
-dies, and its keep-alive that of a host that vanishes. Plain sockets, no JAX.
+dies; one that hangs, or whose host vanishes, sends no more beats. Plain sockets, no JAX.
 """
 
 import contextlib
@@ -20,7 +20,9 @@ _RETRY = 0.1  # seconds between two tries to reach process 0
 _PAUSE = 1.0  # seconds in which a process may end by itself, of the same error
 _GRACE = 3.0  # seconds that process 0 stays for the others to end
 _LONGEST = 65536  # bytes of a line; a longer one is of another program
-_GO, _REFUSED, _ABSENT, _STOP, _BYE = "go", "refused", "absent", "stop", "bye"
+_BEATS = 8  # in the time after which silence is death
+_MISSED = 6  # of them in a row: the others have ended before that time is over
+_GO, _REFUSED, _ABSENT, _STOP, _BYE, _BEAT = "go", "refused", "absent", "stop", "bye", "beat"
 
 
 class AbsentError(Exception):
@@ -37,11 +39,13 @@ class Lifeline:
     Args:
       index: of this process.
       peers: process 0 has one of every other process, the others have that of process 0.
+      silence: seconds within which a process that gives no sign of life counts as lost.
       lost: called once, from a thread, with a sentence that names the process that ended first.
     """
 
-    def __init__(self, index: int, peers: dict[int, socket.socket], lost: Lost):
+    def __init__(self, index: int, peers: dict[int, socket.socket], silence: float, lost: Lost):
         self._index, self._peers, self._lost = index, peers, lost
+        self._beat = silence / _BEATS
         self._leaving = False
         self._watch = threading.Thread(target=self._run, name="lifeline", daemon=True)
         self._watch.start()
@@ -76,12 +80,26 @@ class Lifeline:
 
     def _listen(self, selector: selectors.BaseSelector, until: float | None) -> tuple[str, bool]:
         """The first news, and whether its process told it; with a deadline, awaits all ends."""
+        missed = dict.fromkeys(self._peers, 0)
+        beat = time.monotonic()
         while selector.get_map():
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
+            now = time.monotonic()
+            if until is not None and now >= until:
                 break
-            for key, _ in selector.select(left):
+            if now >= beat:
+                beat = now + self._beat
+                self._tell(_BEAT)
+                for key in list(selector.get_map().values()):
+                    # Beats are counted, not seconds: whoever was stopped himself blames nobody.
+                    missed[key.data] += 1
+                    if missed[key.data] > _MISSED and until is None and not self._leaving:
+                        selector.unregister(key.fileobj)
+                        return _silence(key.data, _MISSED * self._beat), False
+            for key, _ in selector.select(min(beat, until or beat) - now):
                 word, _, text = _receive(key.fileobj, None).partition(" ")
+                missed[key.data] = 0
+                if word == _BEAT:
+                    continue
                 selector.unregister(key.fileobj)
                 if until is None and not self._leaving and word != _BYE:
                     return (text, True) if word == _STOP else (_death(key.data), False)
@@ -92,7 +110,7 @@ class Lifeline:
             _send(peer, line)
 
 
-def call(address: str, count: int, index: int, timeout: float, keepalive: int, lost: Lost):
+def call(address: str, count: int, index: int, timeout: float, silence: float, lost: Lost):
     """Waits until all processes have come.
 
     Args:
@@ -100,7 +118,7 @@ def call(address: str, count: int, index: int, timeout: float, keepalive: int, l
       count: number of processes.
       index: of this one.
       timeout: seconds that process 0 waits for the others, and each of them for it.
-      keepalive: seconds after which a host that does not answer counts as dead.
+      silence: see `Lifeline`.
       lost: see `Lifeline`.
 
     Returns:
@@ -116,9 +134,7 @@ def call(address: str, count: int, index: int, timeout: float, keepalive: int, l
         peers = _assemble(int(port), address, count, timeout, deadline)
     else:
         peers = {0: _report(host, int(port), count, index, timeout, deadline)}
-    for peer in peers.values():
-        _keep_alive(peer, keepalive)
-    return Lifeline(index, peers, lost)
+    return Lifeline(index, peers, silence, lost)
 
 
 def _assemble(
@@ -200,6 +216,13 @@ def _death(index: int) -> str:
     return f"process {index} died; see its log. The same command goes on from the last checkpoint"
 
 
+def _silence(index: int, seconds: float) -> str:
+    return (
+        f"process {index} gave no sign of life for {seconds:g} s; it hangs or its host is gone. "
+        "The same command goes on from the last checkpoint"
+    )
+
+
 def _send(peer: socket.socket, line: str) -> None:
     with contextlib.suppress(OSError):
         peer.sendall(f"{line}\n".encode())
@@ -217,13 +240,3 @@ def _receive(peer: socket.socket, timeout: float | None) -> str:
             line += more
         return line.decode(errors="replace").strip()
     return "?"
-
-
-def _keep_alive(peer: socket.socket, seconds: int) -> None:
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    tries = 3
-    pause = max(1, seconds // (tries + 1))
-    for name, value in (("IDLE", pause), ("INTVL", pause), ("CNT", tries)):
-        option = getattr(socket, f"TCP_KEEP{name}", None)  # not on every system
-        if option is not None:
-            peer.setsockopt(socket.IPPROTO_TCP, option, value)

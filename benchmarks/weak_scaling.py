@@ -16,13 +16,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import app, flags, logging
-from jax.sharding import Mesh
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from benchmarks import options
 from benchmarks.collectives import Collective, collectives
@@ -31,7 +33,7 @@ from gan.state import GanSpec, init_state
 from gan.steps import train_step
 from launch import mesh as mesh_lib
 from launch import place
-from nn.gradient import Gradient
+from nn.gradient import AXIS, Gradient
 from nn.host_memory import keep_freed_memory
 
 FLAGS = flags.FlagValues()
@@ -70,6 +72,8 @@ def main(argv: Sequence[str]) -> None:
         "operations": joined["operations"],
         "bytes": sum(joined["operations"]),
         "all_reduce_ms": joined["all_reduce_ms"],
+        "arrays": joined["arrays"],
+        "arrays_ms": joined["arrays_ms"],
     }
     print(
         f"{_SIZE.value} px, width {_WIDTH.value}, {_BATCH.value} images per process, ms per step:"
@@ -82,6 +86,7 @@ def main(argv: Sequence[str]) -> None:
     )
     for size, milliseconds in zip(joined["operations"], joined["all_reduce_ms"], strict=True):
         print(f"  one all-reduce of {size:>10,} bytes by itself: {milliseconds:.2f} ms")
+    print(f"  the {joined['arrays']} arrays of both, not joined: {joined['arrays_ms']:.2f} ms")
     if _JSON.value:
         with open(_JSON.value, "w") as file:
             json.dump(result, file, indent=2)
@@ -144,6 +149,8 @@ def _one(address: str, processes: str, index: str) -> dict:
         "step_ms": _median_ms(take, _STEPS.value),
         "operations": [one.bytes for one in sent],
         "all_reduce_ms": [_all_reduce_ms(one, mesh) for one in sent],
+        "arrays": len(jax.tree.leaves((state.g_params, state.d_params))),
+        "arrays_ms": _arrays_ms((state.g_params, state.d_params), mesh),
     }
 
 
@@ -155,6 +162,20 @@ def _all_reduce_ms(one: Collective, mesh: Mesh) -> float:
     rows = mesh_lib.put({"rows": values}, mesh)["rows"]
     add = jax.jit(lambda rows: jnp.sum(rows, 0), out_shardings=mesh_lib.replicated(mesh))
     return _median_ms(lambda: jax.block_until_ready(add(rows)), 30)
+
+
+def _arrays_ms(params: Any, mesh: Mesh) -> float:
+    """Time of one all-reduce of as many arrays, as they would go if they were not joined."""
+    whole = PartitionSpec()
+    add = jax.shard_map(
+        lambda params: lax.psum(params, AXIS),
+        mesh=mesh,
+        in_specs=whole,
+        out_specs=whole,
+        check_vma=False,
+    )
+    add = jax.jit(add)
+    return _median_ms(lambda: jax.block_until_ready(add(params)), 30)
 
 
 def _median_ms(call: Callable[[], object], repeats: int) -> float:

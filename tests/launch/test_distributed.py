@@ -364,3 +364,7 @@ def test_scripts_are_well_formed():
     assert f"--coordinator={name}-0.{pod['subdomain']}:" in line
     assert f"--num_processes={count} " in line
     assert job["spec"]["parallelism"] == count
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    codes = {r["action"]: r["onExitCodes"]["values"] for r in rules if "onExitCodes" in r}
+    assert codes == {"FailJob": [2], "Ignore": [distributed.PEER_LOST]}
+    assert pod["restartPolicy"] == "Never"  # the policy is refused with any other

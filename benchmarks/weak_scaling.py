@@ -145,12 +145,14 @@ def _one(address: str, processes: str, index: str) -> dict:
         nonlocal state
         state, _ = jax.block_until_ready(compiled(state, batch, key))
 
+    step_ms = _median_ms(take, _STEPS.value)
+    params = (state.inner.g_params, state.inner.d_params)
     return {
-        "step_ms": _median_ms(take, _STEPS.value),
+        "step_ms": step_ms,
         "operations": [one.bytes for one in sent],
         "all_reduce_ms": [_all_reduce_ms(one, mesh) for one in sent],
-        "arrays": len(jax.tree.leaves((state.g_params, state.d_params))),
-        "arrays_ms": _arrays_ms((state.g_params, state.d_params), mesh),
+        "arrays": len(jax.tree.leaves(params)),
+        "arrays_ms": _arrays_ms(params, mesh),
     }
 
 

@@ -87,7 +87,7 @@ def joined() -> Iterator[None]:
         count,
         index,
         initialization_timeout=INIT_TIMEOUT.value,
-        # JAX sees a hung process too, but aborts without a name, as early as half of this time.
+        # JAX sees a hung process too, but aborts without a name, and after half of this already.
         heartbeat_timeout_seconds=2 * PEER_TIMEOUT.value,
         # Process 0 may write tables and pages for long after the others are done.
         shutdown_timeout_seconds=24 * 3600,

@@ -21,8 +21,7 @@ from absl import app, flags
 
 from benchmarks import options
 from benchmarks.train_step import measure
-from nn import conv
-from nn.host_memory import keep_freed_memory
+from nn import conv, host
 
 try:
     import torch
@@ -161,7 +160,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures the layers asked for and prints them as they come."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
-    keep_freed_memory()
+    host.prepare()
     rate = measure.matmul_rate(jnp.float32)
     print(f"jax {jax.__version__} on {jax.devices()[0]}, batch {_BATCH}, float32, ms")
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s")

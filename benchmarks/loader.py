@@ -20,7 +20,7 @@ from benchmarks import options
 from configs import default
 from data import loader, records
 from launch import models, prepare, stage, train_gan
-from nn import host_memory
+from nn import host
 
 FLAGS = flags.FlagValues()
 _SIZE = flags.DEFINE_integer(
@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
-    host_memory.keep_freed_memory()
+    host.prepare()
     records.IN_MEMORY_BYTES = 0  # or so few images would be read once
     config = default.get_config()
     config.tensorboard = False

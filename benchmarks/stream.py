@@ -36,7 +36,7 @@ from data import pools, tables
 from data.loader import Part
 from launch import filter as filter_stage
 from launch import generate, prepare, stage, stream, train_features, train_gan, train_vrn
-from nn.host_memory import keep_freed_memory
+from nn import host
 
 FLAGS = flags.FlagValues()
 _IMAGES = flags.DEFINE_integer(
@@ -215,7 +215,7 @@ def main(argv: list[str]) -> None:
             f"each of --repeats={_REPEATS.value} rounds has as many of all {CLASSES} classes"
         )
     logging.set_verbosity(logging.ERROR)
-    keep_freed_memory()
+    host.prepare()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(_FILL.value).parent if _FILL.value else pathlib.Path(temporary)
         config = make_config(folder, _SIZE.value, _WIDTH.value, _BATCH.value)

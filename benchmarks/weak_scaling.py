@@ -33,8 +33,8 @@ from gan.state import GanSpec, init_state
 from gan.steps import train_step
 from launch import mesh as mesh_lib
 from launch import place
+from nn import host
 from nn.gradient import AXIS, Gradient
-from nn.host_memory import keep_freed_memory
 
 FLAGS = flags.FlagValues()
 _SIZE = flags.DEFINE_integer("size", 32, "Pixels per side.", flag_values=FLAGS)
@@ -119,7 +119,7 @@ def _processes(count: int, *, joined: bool) -> list[dict]:
 def _one(address: str, processes: str, index: str) -> dict:
     """Times steps and all-reduces in one process of a run."""
     logging.set_verbosity(logging.ERROR)
-    keep_freed_memory()
+    host.prepare()
     count = int(processes)
     if count > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")

@@ -11,7 +11,7 @@ from ml_collections import config_flags
 
 from data.errors import UserError
 from launch import compiled, distributed, preemption, validate
-from nn import host_memory
+from nn import host
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -63,7 +63,7 @@ def start(run: Run) -> None:
     for name in ("config", "workdir", "overwrite", "compiled", *distributed.FLAGS):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
-    host_memory.keep_freed_memory()
+    host.prepare()
     app.run(main, flags_parser=_parse)
 
 

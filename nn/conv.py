@@ -79,7 +79,7 @@ class Geometry:
 def _forward(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     """F: x [B, H, W, I], w [KH, KW, I, O] -> y [B, OH, OW, O]."""
     plain = functools.partial(_forward_plain, geometry)
-    if not conv_cpu.suits_forward(geometry, *w.shape[2:]):
+    if not conv_cpu.suits_forward(geometry):
         return plain(x, w)
     return lax.platform_dependent(
         x, w, cpu=functools.partial(conv_cpu.forward, geometry), default=plain
@@ -103,7 +103,7 @@ def _input_gradient(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array
 def _filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     plain = functools.partial(_filter_gradient_plain, geometry)
-    if not conv_cpu.suits_filter_gradient(geometry, x.shape[3], y.shape[3]):
+    if not conv_cpu.suits_filter_gradient(geometry):
         return plain(x, y)
     return lax.platform_dependent(
         x, y, cpu=functools.partial(conv_cpu.filter_gradient, geometry), default=plain

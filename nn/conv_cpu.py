@@ -1,17 +1,14 @@
-"""The three maps of a convolution as matrix products over cache-sized pieces of a batch, for CPU.
+"""Forms of the three maps of a convolution that are fast on CPU where XLA's own are slow.
 
-XLA's CPU backend multiplies matrices at nearly the machine's peak, but reaches a fifth to a half of
-it in convolutions with few channels and in filter gradients (docs/performance.md has the numbers).
-So the images are cut into cells of one stride, the kernel into taps of one cell, and every tap
-becomes a product of matrices. What a product needs or leaves, several times the size of the images,
-stays in the cache because a loop takes few images at a time: a matrix product in a rolled loop is
-as fast as outside it, which a convolution is not.
+XLA's CPU backend runs most convolutions nearly as fast as matrix products. But it falls back to
+loops 5 to 100 times slower where a kernel is larger than its image, fills dilated images up with
+zeros, and takes the filter gradient of a pointwise convolution for a convolution whose kernel has
+the image's size (docs/performance.md has the numbers).
 
 The functions take the geometry and operands of `nn.conv` and return the same values.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -21,86 +18,95 @@ from jax import lax
 if TYPE_CHECKING:
     from nn.conv import Geometry
 
-# Bytes that the operands or results of one product may take, so that they stay in a level-3 cache.
-# A third and three times as much are slower.
-_PIECE_BYTES = 8 * 2**20
+# Fewer channels than this are a product's result sooner than a convolution's.
+_FEW = 8
 
 
-def suits_forward(geometry: "Geometry", inputs: int, outputs: int) -> bool:
-    """Whether `forward` is faster than XLA's convolution, by measurement."""
-    if geometry.strides != (1, 1):
-        return False
-    if geometry.taps == (1, 1):
-        return inputs >= outputs
-    # XLA's own is some ten times slower than it need be where the results are 2x2.
-    if max(geometry.out_size) == 2:
-        return True
-    return min(inputs, outputs) >= 32 and max(inputs, outputs) <= 64
+def suits_forward(geometry: "Geometry") -> bool:
+    """Whether `forward` is faster than XLA's convolution: the kernel is larger than the image."""
+    return any(k > n for k, n in zip(geometry.kernel, geometry.size, strict=True))
 
 
-def suits_filter_gradient(geometry: "Geometry", inputs: int, outputs: int) -> bool:
-    """Whether `filter_gradient` is faster than XLA's convolution, by measurement."""
-    small = geometry.strides != (1, 1) and min(geometry.out_size) < 8
-    return inputs >= 8 and max(inputs, outputs) >= 32 and not small
+def suits_filter_gradient(geometry: "Geometry") -> bool:
+    """Whether `filter_gradient` is defined, and faster than XLA's convolution: one tap."""
+    return (
+        geometry.kernel == (1, 1)
+        and geometry.strides == (1, 1)
+        and geometry.out_size == geometry.size
+    )
 
 
 def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
-    """F as one product with all taps side by side and a sum of shifted results."""
-    kernel = _cut_kernel(geometry, w)
-    (th, tw), (oh, ow), outputs = geometry.taps, geometry.out_size, w.shape[3]
-    beside = kernel.transpose(2, 0, 1, 3).reshape(-1, th * tw * outputs)
-
-    def piece(x: jax.Array) -> jax.Array:
-        cells = _cut(geometry, x)
-        products = _product(cells, beside).reshape(*cells.shape[:3], th, tw, outputs)
-        y = sum(products[:, i : i + oh, j : j + ow, i, j] for i in range(th) for j in range(tw))
-        return y.astype(x.dtype)
-
-    gh, gw = geometry.grid
-    return _map(piece, (x,), x.dtype.itemsize * gh * gw * th * tw * outputs)
+    """F of an image that is padded beforehand, so that the kernel is not larger than it."""
+    # Without the barrier XLA takes the padding into the convolution again.
+    x = lax.optimization_barrier(_pad(x, geometry.pads))
+    return _valid(x, w, geometry.strides)
 
 
 def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
-    """T as one product, in which every y spreads a patch of cells, and a sum of shifted patches."""
-    kernel = _cut_kernel(geometry, w)
-    (th, tw), width = geometry.taps, kernel.shape[2]
-    spread = kernel.transpose(3, 0, 1, 2).reshape(w.shape[3], -1)
-
-    def piece(y: jax.Array) -> jax.Array:
-        patches = _product(y, spread).reshape(*y.shape[:3], th, tw, width)
-        cells = sum(
-            jnp.pad(patches[:, :, :, i, j], ((0, 0), (i, th - 1 - i), (j, tw - 1 - j), (0, 0)))
-            for i in range(th)
-            for j in range(tw)
-        )
-        return _join(geometry, cells).astype(y.dtype)
-
-    return _map(piece, (y,), y.dtype.itemsize * math.prod(geometry.out_size) * th * tw * width)
+    """T without the zeros between the rows and columns of y."""
+    few = w.shape[2] < _FEW
+    return _spread(geometry, y, w) if few else _phases(geometry, y, w)
 
 
 def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Array:
-    """W as a sum over pieces of one product: x shifted along rows times y shifted along columns.
+    """W of a pointwise convolution as one product of matrices; the smaller one is transposed."""
+    del geometry
+    left, right = (a.reshape(-1, a.shape[3]) for a in (x, y))
+    inputs_fewer = left.shape[1] <= right.shape[1]
+    w = _product(left.T, right) if inputs_fewer else _product(right.T, left).T
+    return w.astype(x.dtype)[None, None]
 
-    Shifting each operand along one axis makes th + tw copies in place of th * tw. The smaller one
-    gets its channels first: a matrix product is fast when it runs along the rows of its left side.
+
+def _phases(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
+    """T as one convolution of y for every phase of x: its rows and columns modulo the strides."""
+    (sh, sw), (height, width) = geometry.strides, geometry.size
+    # A kernel shorter than the stride has no tap for the last phases but zeros.
+    short = [max(s - k, 0) for s, k in zip(geometry.strides, geometry.kernel, strict=True)]
+    w = jnp.pad(w, ((0, short[0]), (0, short[1]), (0, 0), (0, 0)))
+
+    def phase(down: int, across: int) -> jax.Array:
+        (rows, above), (columns, beside) = _phase(geometry, 0, down), _phase(geometry, 1, across)
+        taps = jnp.flip(w[rows, columns], (0, 1)).swapaxes(2, 3)
+        return _valid(_pad(y, (above, beside)), taps, (1, 1))
+
+    x = jnp.stack([jnp.stack([phase(i, j) for j in range(sw)], 3) for i in range(sh)], 2)
+    x = x.reshape(len(y), x.shape[1] * sh, x.shape[3] * sw, w.shape[2])
+    return x[:, :height, :width]
+
+
+def _phase(geometry: "Geometry", axis: int, phase: int) -> tuple[slice, tuple[int, int]]:
+    """Along an axis: the taps of w that phase p of x meets, and the padding of y for them.
+
+    With stride s and p + low = s c + r, x[s q + p] is the sum over t of y[q + c - t] w[r + s t].
     """
-    (th, tw), (gh, _), (_, ow) = geometry.taps, geometry.grid, geometry.out_size
-    across, down = tw * math.prod(geometry.strides) * x.shape[3], th * y.shape[3]
-    columns_first = across > down
+    stride, (low, _) = geometry.strides[axis], geometry.pads[axis]
+    ahead, first = divmod(phase + low, stride)
+    taps = max(-(-(geometry.kernel[axis] - first) // stride), 1)
+    count = -(-geometry.size[axis] // stride)
+    return slice(first, None, stride), (taps - 1 - ahead, count + ahead - geometry.out_size[axis])
 
-    def piece(x: jax.Array, y: jax.Array) -> jax.Array:
-        rows = _cut(geometry, x)
-        rows = [rows[:, :, j : j + ow] for j in range(tw)]
-        columns = [jnp.pad(y, ((0, 0), (i, th - 1 - i), (0, 0), (0, 0))) for i in range(th)]
-        left, right = (columns, rows) if columns_first else (rows, columns)
-        left = jnp.concatenate([part.transpose(3, 0, 1, 2) for part in left])
-        right = jnp.concatenate(right, -1)
-        return _product(left.reshape(len(left), -1), right.reshape(-1, right.shape[3]))
 
-    sums = _add(piece, (x, y), x.dtype.itemsize * gh * ow * (across + down))
-    sums = (sums.T if columns_first else sums).astype(x.dtype).reshape(tw, -1, th, y.shape[3])
-    # The barrier has the transposition done once, not again in every use by the optimiser.
-    return lax.optimization_barrier(_join_kernel(geometry, sums.transpose(2, 0, 1, 3)))
+def _spread(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
+    """T as one product, in which every y spreads a patch of x, and a sum of shifted patches."""
+    (kh, kw), (sh, sw), (th, tw) = geometry.kernel, geometry.strides, geometry.taps
+    w = jnp.pad(w, ((0, th * sh - kh), (0, tw * sw - kw), (0, 0), (0, 0)))
+    patches = _product(y, w.transpose(3, 0, 1, 2).reshape(w.shape[3], -1))
+    patches = patches.reshape(*y.shape[:3], th, sh, tw, sw, w.shape[2])
+    cells = sum(
+        jnp.pad(patches[:, :, :, i, :, j], _shift(i, th, j, tw))
+        for i in range(th)
+        for j in range(tw)
+    )
+    x = cells.transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(len(y), x.shape[1] * sh, x.shape[3] * sw, w.shape[2]).astype(y.dtype)
+    sizes = zip(geometry.size, geometry.pads, x.shape[1:3], strict=True)
+    return _pad(x, [(-low, size + low - got) for size, (low, _), got in sizes])
+
+
+def _shift(i: int, th: int, j: int, tw: int) -> list[tuple[int, int]]:
+    """Padding of cells [B, OH, OW, ...] of tap (i, j) to the grid of all taps."""
+    return [(0, 0), (i, th - 1 - i), (j, tw - 1 - j), *[(0, 0)] * 3]
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -109,74 +115,13 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.matmul(left, right, preferred_element_type=wide)
 
 
-def _pieces(arrays: tuple[jax.Array, ...], image_bytes: int) -> tuple[jax.Array, ...]:
-    """Cuts batches [B, ...] into [N, B / N, ...] with as few pieces as `_PIECE_BYTES` allows.
-
-    A batch that the partitioner divides over devices stays whole: in a loop over it the devices
-    would wait for each other in every turn. Inside `shard_map` the batch is one device's own.
-    """
-    batch = len(arrays[0])
-    counts = [n for n in range(1, batch + 1) if batch % n == 0]
-    fitting = [n for n in counts if batch // n * image_bytes <= _PIECE_BYTES]
-    own = jax.device_count() == 1 or jax.sharding.get_abstract_mesh().manual_axes
-    count = min(fitting, default=batch) if own else 1
-    return tuple(a.reshape(count, -1, *a.shape[1:]) for a in arrays)
+def _pad(x: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
+    """Pads rows and columns of x [B, H, W, C] with zeros; a negative number cuts."""
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *[(*p, 0) for p in pads], (0, 0, 0)])
 
 
-def _map(fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], image_bytes: int):
-    """Applies `fn` to one piece of the images after the other."""
-    pieces = _pieces(arrays, image_bytes)
-    if len(pieces[0]) == 1:
-        return fn(*arrays)
-    done = lax.map(lambda piece: fn(*piece), pieces)
-    return done.reshape(-1, *done.shape[2:])
-
-
-def _add(fn: Callable[..., jax.Array], arrays: tuple[jax.Array, ...], image_bytes: int):
-    """Adds up what `fn` returns for every piece of the images."""
-    first, *_ = pieces = _pieces(arrays, image_bytes)
-    if len(first) == 1:
-        return fn(*arrays)
-    shape = jax.eval_shape(fn, *(p[0] for p in pieces))
-    total = jnp.zeros(shape.shape, shape.dtype)
-    return lax.scan(lambda total, piece: (total + fn(*piece), None), total, pieces)[0]
-
-
-def _frame(geometry: "Geometry") -> list[tuple[int, int, int]]:
-    """Padding, possibly negative, that makes x a whole number of cells under every kernel."""
-    axes = zip(geometry.size, geometry.pads, geometry.grid, geometry.strides, strict=True)
-    inner = [(low, cells * stride - n - low, 0) for n, (low, _), cells, stride in axes]
-    return [(0, 0, 0), *inner, (0, 0, 0)]
-
-
-def _cut(geometry: "Geometry", x: jax.Array) -> jax.Array:
-    """Cuts x [B, H, W, I] into cells [B, GH, GW, SH * SW * I]."""
-    (gh, gw), (sh, sw) = geometry.grid, geometry.strides
-    x = lax.pad(x, jnp.zeros((), x.dtype), _frame(geometry))
-    x = x.reshape(-1, gh, sh, gw, sw, x.shape[3]).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(-1, gh, gw, sh * sw * x.shape[5])
-
-
-def _join(geometry: "Geometry", cells: jax.Array) -> jax.Array:
-    """The adjoint of `_cut`: drops the padding, and zeros stand where no kernel reaches."""
-    (gh, gw), (sh, sw) = geometry.grid, geometry.strides
-    inputs = cells.shape[3] // (sh * sw)
-    x = cells.reshape(-1, gh, gw, sh, sw, inputs).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(-1, gh * sh, gw * sw, inputs)
-    frame = [(-low, -high, 0) for low, high, _ in _frame(geometry)]
-    return lax.pad(x, jnp.zeros((), x.dtype), frame)
-
-
-def _cut_kernel(geometry: "Geometry", w: jax.Array) -> jax.Array:
-    """Cuts w [KH, KW, I, O] into taps [TH, TW, SH * SW * I, O]."""
-    (kh, kw), (sh, sw), (th, tw) = geometry.kernel, geometry.strides, geometry.taps
-    w = jnp.pad(w, ((0, th * sh - kh), (0, tw * sw - kw), (0, 0), (0, 0)))
-    w = w.reshape(th, sh, tw, sw, *w.shape[2:]).transpose(0, 2, 1, 3, 4, 5)
-    return w.reshape(th, tw, -1, w.shape[5])
-
-
-def _join_kernel(geometry: "Geometry", taps: jax.Array) -> jax.Array:
-    """The adjoint of `_cut_kernel`."""
-    (kh, kw), (sh, sw), (th, tw) = geometry.kernel, geometry.strides, geometry.taps
-    w = taps.reshape(th, tw, sh, sw, -1, taps.shape[3]).transpose(0, 2, 1, 3, 4, 5)
-    return w.reshape(th * sh, tw * sw, *w.shape[4:])[:kh, :kw]
+def _valid(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """The convolution without padding."""
+    return lax.conv_general_dilated(
+        x, w, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )

@@ -27,7 +27,7 @@ from absl import app, flags
 
 from benchmarks.train_step import flops, measure, ours
 from benchmarks.train_step.rows import GANS, SIZES, Row, rows
-from nn.host_memory import keep_freed_memory
+from nn import host
 from nn.precision import DTYPES
 
 try:
@@ -201,7 +201,7 @@ def main(argv: Sequence[str]) -> int:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     chosen = _chosen()
     # As the programs do; it holds for PyTorch's memory in this process too.
-    keep_freed_memory()
+    host.prepare()
     with_torch = _TORCH.value and _can_compare()
     peer = f"PyTorch {torch.__version__}" if with_torch else "PyTorch not measured"
     rate = measure.matmul_rate(DTYPES[_DTYPE.value] or jnp.float32)

@@ -38,7 +38,7 @@ def test_a_difference_beyond_its_limit_is_refused(name, value):
 def test_a_wrong_step_is_reported_and_fails_the_program(monkeypatch, capsys):
     main.FLAGS.mark_as_parsed()
     monkeypatch.setattr(main, "rows", lambda platform, sizes: [Row("dcgan", 16, 4, 4)])
-    monkeypatch.setattr(main, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(main.host, "prepare", lambda: None)
     monkeypatch.setattr(measure, "matmul_rate", lambda dtype: 1e9)
     wrong = lambda real, fake: (fake - 1.01 * real).mean()  # noqa: E731
     monkeypatch.setitem(

@@ -57,7 +57,7 @@ def test_without_pytorch_its_columns_are_empty(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         main, "rows", lambda platform, sizes: [SMALL, Row("vrn_resnet18", 32, 4, 2)]
     )
-    monkeypatch.setattr(main, "keep_freed_memory", lambda: True)
+    monkeypatch.setattr(main.host, "prepare", lambda: None)
     monkeypatch.setattr(measure, "matmul_rate", lambda dtype: 1e9)
     path = tmp_path / "rows.json"
     chosen = {"json": str(path), "rows": "dcgan", "torch": False, "repeats": 2, "steps": 1}

@@ -1,0 +1,61 @@
+"""Settings of a process, checked in a fresh one, since they cannot be undone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+MEMORY = """
+import resource
+import numpy as np
+from nn.host import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        np.full(2**24, 1, np.uint32)  # 64 MiB, taken and freed
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+accepted = keep_freed_memory()
+faults()
+print(accepted, before, faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the setting is glibc's")
+def test_large_memory_is_not_fetched_from_the_kernel_again():
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
+    )
+    accepted, before, after = done.stdout.split()
+    if accepted != "True":
+        pytest.skip("this system's malloc has no such setting")
+    assert int(before) > 0
+    assert int(after) < int(before) / 4
+
+
+CONVOLUTION = """
+from nn import host
+host.prepare()
+import jax
+import jax.numpy as jnp
+from nn.conv import conv
+x, w = jnp.ones((8, 32, 32, 32)), jnp.ones((3, 3, 32, 64))
+print(jax.jit(conv).lower(x, w).compile().as_text())
+"""
+
+
+@pytest.mark.parametrize("chosen", ["", "--xla_cpu_experimental_ynn_fusion_type=+eltwise"])
+def test_convolutions_are_eigens_unless_the_user_chose(chosen):
+    environment = os.environ | {"XLA_FLAGS": chosen, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", CONVOLUTION],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert " convolution(" in done.stdout
+    assert ("ynn_fusion(" in done.stdout or "kind=kCustom" in done.stdout) == bool(chosen)

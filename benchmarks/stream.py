@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 from absl import app, flags, logging
@@ -34,6 +35,7 @@ from benchmarks import options
 from configs import default
 from data import pools, tables
 from data.loader import Part
+from gan import sample
 from launch import filter as filter_stage
 from launch import generate, prepare, stage, stream, train_features, train_gan, train_vrn
 from nn.host_memory import keep_freed_memory
@@ -97,6 +99,16 @@ def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pat
     return workdir
 
 
+def _bare_generator(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
+    """`generate.open_generator` without quantisation: `(seeds, labels) -> images` in [-1, 1]."""
+    spec, trained = train_gan.restore(config, workdir)
+
+    def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return sample.generate(spec.generator, params, *drawn)
+
+    return stream.Forward(draw, trained.ema_params, config.generate.batch)
+
+
 class Clock:
     """Seconds of named sides, round by round."""
 
@@ -118,15 +130,17 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     ranges = [(i * per_round, (i + 1) * per_round) for i in range(_REPEATS.value)]
     real = prepare.open_split(workdir, "train")
     spec = pools.PoolSpec(real.class_names, real.image_shape, real.dtype, "0" * 64, "0" * 64)
-    draw = generate.open_generator(config, workdir)
+    draw = generate.open_generator(config, workdir, spec.dtype)
+    generator = _bare_generator(config, workdir)
     look, judge = (
         filter_stage.open_networks(config, workdir),
         filter_stage.open_judge(config, workdir),
     )
     seeds = np.arange(look.batch, dtype=np.uint32)
     labels = np.arange(look.batch) % CLASSES
-    images = draw(seeds, labels)
-    look(images, labels)  # compiles
+    draw(seeds, labels)  # compiles
+    images = generator(seeds, labels)
+    look(images, labels)
     clock, passes = Clock(), -(-per_round // look.batch)
     pool_folder, scores = workdir / "pools" / "timed", workdir / "timed"
 
@@ -136,7 +150,7 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
 
     with tables.resumable_dir(pool_folder, "") as aside:
         for number in range(_REPEATS.value):
-            clock.time("generator", lambda: bare(draw, seeds, labels))
+            clock.time("generator", lambda: bare(generator, seeds, labels))
             todo = [number]
             clock.time(
                 "generate",

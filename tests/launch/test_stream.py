@@ -155,6 +155,19 @@ def test_kill_minus_nine_goes_on_with_the_next_share(trained, straight, tmp_path
     assert [p.name for p in (workdir / "pools").iterdir()] == ["second"]
 
 
+def test_a_killed_filter_goes_on_with_as_many_rows_per_device_only(trained, straight, tmp_path):
+    workdir = _copy(trained, tmp_path)
+    code, output = _end(_start(workdir, "--kill=filter", devices=2))
+    assert code == -signal.SIGKILL, output
+    assert len(list((workdir / "filter").rglob("*.npz"))) == 1
+    code, output = _end(_start(workdir))
+    assert code == 0, output
+    assert len([line for line in output.splitlines() if line.startswith("scored 0")]) == 4
+    for name, scores in _scores(straight).items():
+        np.testing.assert_array_equal(_scores(workdir)[name], scores)
+    assert not (workdir / "filter" / "parts").exists()
+
+
 class _Killed(BaseException):
     """Stands for kill -9: from some change of the disk on, none is made any more."""
 

@@ -21,10 +21,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 from absl import app, flags, logging
@@ -34,6 +36,7 @@ from benchmarks import options
 from configs import default
 from data import pools, tables
 from data.loader import Part
+from gan import sample
 from launch import filter as filter_stage
 from launch import generate, prepare, stage, stream, train_features, train_gan, train_vrn
 from nn import host
@@ -97,6 +100,16 @@ def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pat
     return workdir
 
 
+def _bare_generator(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
+    """`generate.open_generator` without quantisation: `(seeds, labels) -> images` in [-1, 1]."""
+    spec, trained = train_gan.restore(config, workdir)
+
+    def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return sample.generate(spec.generator, params, *drawn)
+
+    return stream.Forward(draw, trained.ema_params, config.generate.batch)
+
+
 class Clock:
     """Seconds of named sides, round by round."""
 
@@ -118,15 +131,17 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     ranges = [(i * per_round, (i + 1) * per_round) for i in range(_REPEATS.value)]
     real = prepare.open_split(workdir, "train")
     spec = pools.PoolSpec(real.class_names, real.image_shape, real.dtype, "0" * 64, "0" * 64)
-    draw = generate.open_generator(config, workdir)
+    draw = generate.open_generator(config, workdir, spec.dtype)
+    generator = _bare_generator(config, workdir)
     look, judge = (
         filter_stage.open_networks(config, workdir),
         filter_stage.open_judge(config, workdir),
     )
     seeds = np.arange(look.batch, dtype=np.uint32)
     labels = np.arange(look.batch) % CLASSES
-    images = draw(seeds, labels)
-    look(images, labels)  # compiles
+    draw(seeds, labels)  # compiles
+    images = generator(seeds, labels)
+    look(images, labels)
     clock, passes = Clock(), -(-per_round // look.batch)
     pool_folder, scores = workdir / "pools" / "timed", workdir / "timed"
 
@@ -136,7 +151,7 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
 
     with tables.resumable_dir(pool_folder, "") as aside:
         for number in range(_REPEATS.value):
-            clock.time("generator", lambda: bare(draw, seeds, labels))
+            clock.time("generator", lambda: bare(generator, seeds, labels))
             todo = [number]
             clock.time(
                 "generate",
@@ -168,17 +183,39 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     return found
 
 
-def peak(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> int:
-    """Makes and filters a pool; the largest memory (bytes) that this process ever took."""
-    generate.make_pool(config, workdir, "second", overwrite=True)
-    filter_stage.run(config, workdir, True)
+def _status(name: str) -> int:
+    """A memory of this process in bytes, as Linux names it."""
     # Not getrusage: it counts what the parent took before this program was started.
     status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024
+    return int(re.search(rf"{name}:\s*(\d+) kB", status)[1]) * 1024
+
+
+def peaks(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[int]:
+    """Makes and filters a pool; the process's largest memories: without mapped files, and with.
+
+    Pages of mapped files count as memory of the process for as long as no one else needs it; the
+    kernel takes them back without being asked.
+    """
+    largest, ended = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal largest
+        while not ended.wait(0.01):
+            largest = max(largest, _status("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        generate.make_pool(config, workdir, "second", overwrite=True)
+        filter_stage.run(config, workdir, True)
+    finally:
+        ended.set()
+        watcher.join()
+    return [largest, _status("VmHWM")]
 
 
 def memory(workdir: pathlib.Path) -> dict[str, float]:
-    """Peak memory in MB by pool size, bytes per further image, and what a million images need."""
+    """Peak memories in MB by pool size, bytes per further image, and what a million images need."""
     sizes = [int(count) for count in _COUNTS.value]
     taken = {}
     for count in sizes:
@@ -193,15 +230,18 @@ def memory(workdir: pathlib.Path) -> dict[str, float]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        taken[count] = int(done.stdout.split()[-1])
+        taken[count] = [int(word) for word in done.stdout.split()[-2:]]
         seconds = time.perf_counter() - began
-        print(f"{count:>9} images: peak {taken[count] / 1e6:.0f} MB ({seconds:.0f} s)", flush=True)
-    found = {f"{count} images, MB": taken[count] / 1e6 for count in sizes}
-    if len(sizes) > 1:
-        low, high = sizes[-2:]
-        slope = (taken[high] - taken[low]) / (high - low)
-        found["bytes per image"] = slope
-        found["1000000 images, MB"] = (taken[high] + slope * (1_000_000 - high)) / 1e6
+        print(f"{count:>9} images: {seconds:.0f} s", flush=True)
+    found = {}
+    for number, kind in enumerate(("own", "with mapped files")):
+        found |= {f"{count} images, MB {kind}": taken[count][number] / 1e6 for count in sizes}
+        if len(sizes) > 1:
+            low, high = sizes[-2:]
+            slope = (taken[high][number] - taken[low][number]) / (high - low)
+            million = taken[high][number] + slope * (1_000_000 - high)
+            found[f"bytes per image {kind}"] = slope
+            found[f"1000000 images, MB {kind}"] = million / 1e6
     return found
 
 
@@ -221,12 +261,12 @@ def main(argv: list[str]) -> None:
         config = make_config(folder, _SIZE.value, _WIDTH.value, _BATCH.value)
         if _FILL.value:
             config.generate.second_per_class = int(_COUNTS.value[0]) // CLASSES
-            print(peak(pathlib.Path(_FILL.value), config))
+            print(*peaks(pathlib.Path(_FILL.value), config))
             return
         workdir = make_workdir(config, folder)
         found = memory(workdir) if _MEMORY.value else rates(config, workdir)
     for name, value in found.items():
-        print(f"{name:28} {value:10.2f}")
+        print(f"{name:40} {value:10.2f}")
     if _JSON.value:
         tables.write_json(_JSON.value, found)
 

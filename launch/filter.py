@@ -60,9 +60,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
 def _fill(config: ml_collections.ConfigDict, workdir: pathlib.Path, begun: stage.Stage) -> None:
     """Scores what is missing and finishes the stage."""
     pool = pools.open_pool(workdir / "pools" / "second", hold=False)
-    folder = begun.folder / _PARTS
     ranges = stream.shares(len(pool))
     look, judge = open_networks(config, workdir), open_judge(config, workdir)
+    # Rows that go together decide how scores round: what a run killed on other devices left is
+    # not mixed with what is made here.
+    folder = begun.folder / _PARTS / f"{look.rows_per_device}-rows-per-device"
     todo = [
         index for index in stream.mine(len(ranges)) if not _part(folder, *ranges[index]).exists()
     ]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import flags
@@ -111,7 +112,7 @@ def _fill(
     )
     total = per_class * len(spec.class_names)
     ranges = stream.shares(total, at_least=config.generate.shards)
-    draw = open_generator(config, workdir)
+    draw = open_generator(config, workdir, spec.dtype)
     # All that the bytes of a shard depend on: images are rounded by the rows that go together.
     key = f"{begun.digest} in {len(ranges)}, {draw.rows_per_device} rows per device"
     # A run killed once the pool was in its place, but before its stage was finished, left a key.
@@ -175,7 +176,8 @@ def write_shards(
 
     for index, batches in itertools.groupby(draw.ahead(jobs()), key=lambda job: job[0][0]):
         with pools.PoolShard(folder, spec, index, len(ranges)) as shard:
-            for (_, labels, seeds), images in batches:
+            for (_, labels, seeds), (images, finite) in batches:
+                _check(finite)
                 shard.write(images, labels, seeds)
                 done(len(images))
 
@@ -202,19 +204,36 @@ def regenerate(
                 f"{digest[: len(prefix)]}; give the --workdir it was made in"
             )
     real = prepare.open_split(workdir, "train")
-    draw = open_generator(config, workdir)
+    draw = open_generator(config, workdir, real.dtype)
     labels = np.array([label for _, label, _ in parsed])
     seeds = np.array([seed for _, _, seed in parsed], np.uint32)
-    images = draw(seeds, labels)
-    return records.to_unit(records.from_unit(images, real.dtype))
+    images, finite = draw(seeds, labels)
+    _check(finite)
+    return records.to_unit(images)
 
 
-def open_generator(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
-    """The averaged generator: `(seeds, labels) -> images`, always run at the full batch."""
+def _check(finite: np.ndarray) -> None:
+    """Refuses images of which `open_generator` says that they hold NaN or infinity."""
+    if not finite.all():
+        raise UserError(
+            "the generator makes NaN images: its training diverged; train it again with a lower "
+            "learning rate or a larger penalty."
+        )
+
+
+def open_generator(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, dtype: np.dtype
+) -> stream.Forward:
+    """The averaged generator: `(seeds, labels) -> (images, finite)`, always at the full batch.
+
+    The devices quantise, so that no more than the stored pixels is fetched: images
+    `[B, H, W, C]` of `dtype`, and `[B]` whether all pixels were finite before.
+    """
     spec, trained = train_gan.restore(config, workdir)
 
-    def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return sample.generate(spec.generator, params, *drawn)
+    def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        images = sample.generate(spec.generator, params, *drawn)
+        return sample.quantise(images, dtype), jnp.isfinite(images).all((1, 2, 3))
 
     return stream.Forward(draw, trained.ema_params, config.generate.batch)
 

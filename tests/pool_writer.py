@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data import tables
+from data import records, tables
 from data.pools import PoolShard, PoolSpec, assemble, clear
 
 
@@ -54,7 +54,8 @@ class PoolWriter:
         self._next = 0
 
     def write(self, images: np.ndarray, labels: np.ndarray, seeds: np.ndarray) -> list[str]:
-        """Append a batch; see `PoolShard.write`."""
+        """Append a batch of floats in [-1, 1], quantised; see `PoolShard.write`."""
+        images = records.from_unit(images, self._spec.dtype)
         count, turns = len(images), len(self._shards)
         names = np.empty(count, object)
         for turn in range(min(count, turns)):

@@ -119,8 +119,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_bad_batches_are_refused(tmp_path):
     images = np.zeros((2, 4, 4, 1), np.float32)
-    with pytest.raises(UserError, match="makes NaN images"), _writer(tmp_path / "pool") as writer:
-        writer.write(images * np.nan, [0, 1], [1, 2])
+    spec = pools.PoolSpec(("cat", "dog"), (4, 4, 1), np.dtype(np.uint8), DIGEST, DATA_DIGEST)
+    wrong = pytest.raises(ValueError, match="of float32 don't fit")
+    with wrong, pools.PoolShard(tmp_path, spec, 0, 1) as shard:
+        shard.write(images, [0, 1], [1, 2])
     for arguments, message in [
         ((images[:, :2], [0, 1], [1, 2]), "don't fit a pool"),
         ((images, [0], [1, 2]), "don't fit a pool"),

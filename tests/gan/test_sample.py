@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from data.records import from_unit
 from gan.models.dcgan import Generator
-from gan.sample import BLOCK, generate, latents
+from gan.sample import BLOCK, generate, latents, quantise
 
 
 def test_latents_are_standard_normal_and_differ_by_seed():
@@ -52,3 +53,18 @@ def test_an_image_is_the_same_in_any_batch(generator):
     order = np.random.default_rng(0).permutation(count)
     shuffled = generate(module, params, seeds[order], labels[order])
     np.testing.assert_array_equal(shuffled, all_images[order])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pixels_are_quantised_as_on_the_host(dtype):
+    random = np.random.default_rng(0)
+    top = 65535 if dtype == np.uint16 else 255
+    midpoints = (np.arange(-2, top + 2) * 2 + 1 - top).astype(np.float32) / np.float32(top)
+    beside = [np.nextafter(midpoints, end, dtype=np.float32) for end in (-9, 9)]
+    tiny = np.float32([0, 1e-30, 1e-12, -1e-12, 1e-7, -1e-7, -1, 1, -3, 3])
+    x = np.concatenate([midpoints, *beside, tiny, random.uniform(-1.1, 1.1, 100_000)])
+    x = x.astype(np.float32)
+    x = x[(x == 0) | (np.abs(x) > 1e-37)]  # XLA takes subnormal numbers for 0
+    stored = jax.jit(quantise, static_argnums=1)(x, dtype)
+    assert stored.dtype == dtype
+    np.testing.assert_array_equal(stored, from_unit(x, dtype))

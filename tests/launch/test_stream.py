@@ -16,6 +16,7 @@ import pytest
 from benchmarks import stream as benchmark
 from configs import default
 from data import pools, records, tables
+from data.errors import UserError
 from launch import filter as filter_stage
 from launch import generate, stage, stream
 from tests.launch import programs, streaming
@@ -154,6 +155,19 @@ def test_kill_minus_nine_goes_on_with_the_next_share(trained, straight, tmp_path
     assert [p.name for p in (workdir / "pools").iterdir()] == ["second"]
 
 
+def test_a_killed_filter_goes_on_with_as_many_rows_per_device_only(trained, straight, tmp_path):
+    workdir = _copy(trained, tmp_path)
+    code, output = _end(_start(workdir, "--kill=filter", devices=2))
+    assert code == -signal.SIGKILL, output
+    assert len(list((workdir / "filter").rglob("*.npz"))) == 1
+    code, output = _end(_start(workdir))
+    assert code == 0, output
+    assert len([line for line in output.splitlines() if line.startswith("scored 0")]) == 4
+    for name, scores in _scores(straight).items():
+        np.testing.assert_array_equal(_scores(workdir)[name], scores)
+    assert not (workdir / "filter" / "parts").exists()
+
+
 class _Killed(BaseException):
     """Stands for kill -9: from some change of the disk on, none is made any more."""
 
@@ -180,12 +194,13 @@ class _Grey:
     def __init__(self, rows_per_device: int) -> None:
         self.rows_per_device = rows_per_device
         self.made: list[int] = []
+        self.finite = np.ones(4, bool)
 
     def ahead(self, jobs):
         for tag, (seeds, _) in jobs:
             self.made += (seeds - 2**31).tolist()
-            brightness = seeds[:, None, None, None] % 16 / 8 - 1
-            yield tag, np.broadcast_to(brightness, (len(seeds), 2, 2, 1))
+            images = np.broadcast_to(seeds[:, None, None, None], (len(seeds), 2, 2, 1))
+            yield tag, (images.astype(np.uint8), self.finite[: len(seeds)])
 
 
 def _toy_pool(
@@ -249,6 +264,16 @@ def test_a_killed_pool_goes_on_with_as_many_rows_per_device_only(toy_trained, mo
             with pytest.raises(_Killed):
                 _toy_pool(toy_trained, patch)
         assert _toy_pool(toy_trained, monkeypatch, rows) == list(made)
+
+
+def test_a_generator_of_nan_images_makes_no_pool(toy_trained, monkeypatch):
+    grey = _Grey(4)
+    grey.finite[2] = False
+    monkeypatch.setattr(generate, "open_generator", lambda *_: grey)
+    with pytest.raises(UserError, match="makes NaN images: its training diverged"):
+        generate.make_pool(default.get_config(), toy_trained, "second", overwrite=False)
+    assert [p.name for p in (toy_trained / "pools").iterdir()] == ["second"]
+    assert [p.name for p in (toy_trained / "pools" / "second").iterdir()] == ["stage.json"]
 
 
 def test_a_filter_killed_once_it_is_finished_is_cleared_up(toy_trained):

@@ -54,7 +54,10 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
     del geometry
     left, right = (a.reshape(-1, a.shape[3]) for a in (x, y))
     inputs_fewer = left.shape[1] <= right.shape[1]
-    w = _product(left.T, right) if inputs_fewer else _product(right.T, left).T
+    few, many = (left, right) if inputs_fewer else (right, left)
+    # Without the barrier the product reads its left side down the columns, three times slower.
+    w = _product(lax.optimization_barrier(few.T), many)
+    w = w if inputs_fewer else w.T
     return w.astype(x.dtype)[None, None]
 
 

@@ -8,10 +8,11 @@ have found the same losses and gradients from the same random numbers (see `agre
 and float64, whatever --dtype is timed); a row that fails this is reported and makes the program end
 with code 1.
 
-Columns: median milliseconds per step of ours, of PyTorch in its faster memory layout and of
-`torch.compile` in that layout; PyTorch's time divided by ours (above 1 ours is faster); our images
-per second; floating-point operations of the step (see `flops`); and the share of the machine's own
-matrix-product rate, measured in the same run, that our step reaches.
+Columns: median milliseconds per step of ours, of its products alone (on CPU, see `floor`), of
+PyTorch in its faster memory layout and of `torch.compile` in that layout; PyTorch's time divided by
+ours (above 1 ours is faster); eager PyTorch's divided by that of the products, which no step made
+of them can exceed; our images per second; floating-point operations of the step (see `flops`); and
+the share of the machine's own matrix-product rate, measured in the same run, that our step reaches.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from benchmarks.train_step import flops, measure, ours
+from benchmarks.train_step import floor, flops, measure, ours
 from benchmarks.train_step.rows import GANS, SIZES, Row, rows
 from nn import host
 from nn.precision import DTYPES
@@ -69,7 +70,8 @@ _TORCH_COMPILE = flags.DEFINE_bool(
     "torch_compile", True, "Measure torch.compile too.", flag_values=FLAGS
 )
 
-_HEAD = f"{'':40}     ours    eager  compile  x eager  x comp.    img/s   GFLOP  % peak  notes"
+_COLUMNS = "ours products eager compile x_eager x_comp. x_limit img/s GFLOP"
+_HEAD = " " * 36 + "".join(f"{name:>8}" for name in _COLUMNS.split()) + " % peak  notes"
 
 
 def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> dict[str, Any]:
@@ -113,15 +115,21 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
             side, note = _compiled_side(work, best)
             sides |= {"torch_compile": side} if side is not None else {}
             notes += [note] if note else []
+    if jax.devices()[0].platform == "cpu":
+        sides["products"] = floor.Side(work)
     times = measure.interleaved({"ours": mine} | sides, _REPEATS.value, _STEPS.value)
     medians = measure.median(times)
     needed = flops.needed(work)
     result = {"name": row.name} | dataclasses.asdict(row) | {"dtype": _DTYPE.value}
-    for name in ("ours", "torch_eager", "torch_compile"):
+    for name in ("ours", "products", "torch_eager", "torch_compile"):
         result[f"{name}_ms"] = medians.get(name)
-    for name in ("eager", "compile"):
-        other = medians.get(f"torch_{name}")
-        result[f"ratio_{name}"] = None if other is None else other / medians["ours"]
+    for name, one, other in (
+        ("ratio_eager", "torch_eager", "ours"),
+        ("ratio_compile", "torch_compile", "ours"),
+        ("ratio_limit", "torch_eager", "products"),
+    ):
+        both = one in medians and other in medians
+        result[name] = medians[one] / medians[other] if both else None
     seconds = medians["ours"] / 1e3
     analysis = mine.compiled.cost_analysis() or {}
     return result | {
@@ -167,14 +175,15 @@ def _manner() -> "torch_steps.Manner":
 
 
 def _line(result: dict[str, Any]) -> str:
-    def cell(value: float | None, digits: int, width: int = 9) -> str:
+    def cell(value: float | None, digits: int, width: int = 8) -> str:
         return f"{'-' if value is None else format(value, f'.{digits}f'):>{width}}"
 
-    cells = [cell(result[f"{n}_ms"], 1) for n in ("ours", "torch_eager", "torch_compile")]
-    cells += [cell(result[f"ratio_{n}"], 2) for n in ("eager", "compile")]
-    cells += [cell(result["images_per_second"], 0), cell(result["flops"] / 1e9, 2, 8)]
-    cells += [cell(100 * result["share_of_matmul_rate"], 0, 8)]
-    return f"{result['name']:40}" + "".join(cells) + "  " + ", ".join(result["notes"])
+    sides = ("ours", "products", "torch_eager", "torch_compile")
+    cells = [cell(result[f"{n}_ms"], 1) for n in sides]
+    cells += [cell(result[f"ratio_{n}"], 2) for n in ("eager", "compile", "limit")]
+    cells += [cell(result["images_per_second"], 0), cell(result["flops"] / 1e9, 2)]
+    cells += [cell(100 * result["share_of_matmul_rate"], 0, 7)]
+    return f"{result['name']:36}" + "".join(cells) + "  " + ", ".join(result["notes"])
 
 
 def _chosen() -> list[Row]:
@@ -216,7 +225,7 @@ def main(argv: Sequence[str]) -> int:
         except measure.DisagreementError as error:
             failed += 1
             result = {"name": row.name, "failed": str(error)}
-            print(f"{row.name:40}   FAILED: {error}", flush=True)
+            print(f"{row.name:36}   FAILED: {error}", flush=True)
         results.append(result)
     if _JSON.value:
         with open(_JSON.value, "w") as file:

@@ -1,0 +1,66 @@
+"""The products of a step alone: what it would take if all else were free.
+
+Every convolution and matrix product of our step, in the forms it has there, on operands of its own,
+compiled as one program with nothing between them. No step made of these products is faster; where
+PyTorch's whole step is no slower than that, only faster products could help.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.extend.core import Jaxpr, JaxprEqn
+from jax.interpreters import partial_eval
+
+from benchmarks.train_step import ours
+
+_PRODUCTS = ("conv_general_dilated", "dot_general")
+
+
+def products(work: ours.Work) -> list[JaxprEqn]:
+    """The convolutions and matrix products of the step on CPU, each as often as it takes them."""
+    closed = jax.make_jaxpr(ours.train_step(work))(work.state, work.batch, work.key)
+    return list(_walk(closed.jaxpr))
+
+
+def _walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
+    for eqn in live.eqns:
+        if eqn.primitive.name in _PRODUCTS:
+            yield eqn
+        elif eqn.primitive.name == "cond":  # a choice by platform, in which that for CPU is first
+            yield from _walk(eqn.params["branches"][0].jaxpr)
+        else:
+            for inner in jax.core.jaxprs_in_params(eqn.params):
+                for _ in range(eqn.params.get("length", 1)):  # of a scan
+                    yield from _walk(inner)
+
+
+class Side:
+    """Runs the products one after the other."""
+
+    def __init__(self, work: ours.Work):
+        equations = products(work)
+        self._arrays = [
+            [jax.device_put(np.ones(var.aval.shape, var.aval.dtype)) for var in eqn.invars]
+            for eqn in equations
+        ]
+
+        @jax.jit
+        def run(arrays: list[list[jax.Array]]) -> list[jax.Array]:
+            return [
+                eqn.primitive.bind(*inputs, **eqn.params)
+                for eqn, inputs in zip(equations, arrays, strict=True)
+            ]
+
+        self._run = run.lower(self._arrays).compile()
+        self._last = self._run(self._arrays)
+
+    def take(self) -> list[jax.Array]:
+        """Starts all products."""
+        self._last = self._run(self._arrays)
+        return self._last
+
+    def wait(self) -> None:
+        """Until they are done."""
+        jax.block_until_ready(self._last)

@@ -70,7 +70,7 @@ _TORCH_COMPILE = flags.DEFINE_bool(
     "torch_compile", True, "Measure torch.compile too.", flag_values=FLAGS
 )
 
-_COLUMNS = "ours products eager compile x_eager x_comp. x_limit img/s GFLOP"
+_COLUMNS = "ours alone eager compile x_eager x_comp. x_limit img/s GFLOP"
 _HEAD = " " * 36 + "".join(f"{name:>8}" for name in _COLUMNS.split()) + " % peak  notes"
 
 

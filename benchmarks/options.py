@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 
+from nn import host
+
 
 def run(main: Callable[[Sequence[str]], int | None], own: flags.FlagValues) -> None:
     """Parses the command line into `own` and calls `main(arguments)`, as `app.run` does.
@@ -25,4 +27,5 @@ def run(main: Callable[[Sequence[str]], int | None], own: flags.FlagValues) -> N
         print(sys.modules["__main__"].__doc__)
         print(own.get_help())
         raise SystemExit(0)
+    host.restart_with_huge_pages()  # as the programs do
     app.run(main, flags_parser=parse)

@@ -52,6 +52,7 @@ def start(run: Run) -> None:
             fail(f"--config={file} does not exist; give a file such as {_EXAMPLES['config']}")
         try:
             validate.check(CONFIG.value)
+            host.restart_with_huge_pages()
             with distributed.joined():
                 code = _run(run)
         except UserError as error:

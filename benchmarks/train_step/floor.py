@@ -41,18 +41,20 @@ class Side:
 
     def __init__(self, work: ours.Work):
         equations = products(work)
+
+        @jax.jit
+        def run(arrays: list[list[jax.Array]]) -> list[jax.Array]:
+            done = [
+                eqn.primitive.bind(*inputs, **eqn.params)
+                for eqn, inputs in zip(equations, arrays, strict=True)
+            ]
+            return [product[(0,) * product.ndim] for product in done]  # the rest is scratch memory
+
+        # Equal products of equal operands would be taken once.
         self._arrays = [
             [jax.device_put(np.ones(var.aval.shape, var.aval.dtype)) for var in eqn.invars]
             for eqn in equations
         ]
-
-        @jax.jit
-        def run(arrays: list[list[jax.Array]]) -> list[jax.Array]:
-            return [
-                eqn.primitive.bind(*inputs, **eqn.params)
-                for eqn, inputs in zip(equations, arrays, strict=True)
-            ]
-
         self._run = run.lower(self._arrays).compile()
         self._last = self._run(self._arrays)
 

@@ -21,6 +21,7 @@ def environment() -> dict[str, str]:
         "TQDM_DISABLE": "1",
         "JAX_COMPILATION_CACHE_DIR": _COMPILED.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # what programs else start again for
     }
 
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from nn import host
+
 MEMORY = """
 import resource
 import numpy as np
@@ -59,3 +61,31 @@ def test_convolutions_are_eigens_unless_the_user_chose(chosen):
     )
     assert " convolution(" in done.stdout
     assert ("ynn_fusion(" in done.stdout or "kind=kCustom" in done.stdout) == bool(chosen)
+
+
+RESTART = """
+import os, sys
+from nn import host
+print("started", *sys.argv[1:], flush=True)
+host.restart_with_huge_pages()
+host.restart_with_huge_pages()
+print(os.environ.get("GLIBC_TUNABLES"))
+"""
+
+
+def test_a_program_starts_again_once_where_that_gives_huge_pages(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(RESTART)
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment["PYTHONPATH"] = os.getcwd()
+    done = subprocess.run(
+        [sys.executable, program, "an argument"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    kernel = host._KERNEL
+    if not kernel.is_file() or "[madvise]" not in kernel.read_text():
+        pytest.skip("this kernel gives huge pages always or never")
+    assert done.stdout.splitlines() == ["started an argument"] * 2 + ["glibc.malloc.hugetlb=1"]

@@ -42,13 +42,18 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     begun = stage.begin(workdir, "data", settings, overwrite=overwrite or unfinished)
     if begun is None:
         return workdir / "data"
-    source = sources.open_source(
-        data.source,
-        data_dir=data.data_dir or _tfds_folder(),
-        size=data.size,
-        channels=data.channels,
-        options=sources.Options(data.labels, data.axis, data.salt, data.max_unreadable),
-    )
+    try:
+        source = sources.open_source(
+            data.source,
+            data_dir=data.data_dir or _tfds_folder(),
+            size=data.size,
+            channels=data.channels,
+            options=sources.Options(data.labels, data.axis, data.salt, data.max_unreadable),
+        )
+    except sources.UnreadableError as error:
+        tables.write_json(begun.folder / "unreadable.json", error.unreadable)
+        cli.say(f"data: all files that can't be read: {begun.folder / 'unreadable.json'}")
+        raise
     made = splits.make_splits(
         source,
         val_fraction=data.val_fraction,

@@ -9,9 +9,10 @@ import numpy as np
 
 from data.errors import UserError
 from data.records import ArrayRecords
+from data.sources.files import UnreadableError
 from data.sources.raw import AXES, FLAG, Options, Raw, Report, to_records
 
-__all__ = ["AXES", "Options", "Report", "Source", "open_source"]
+__all__ = ["AXES", "Options", "Report", "Source", "UnreadableError", "open_source"]
 
 _FILES = ("folder", "dicom", "nifti")
 

@@ -47,7 +47,7 @@ def open_dicom(path: pathlib.Path, size: int, options: Options) -> tuple[dict[st
         UserError: as `labels.entries` and `files.read`.
     """
     entries, names = labels.entries(path, _dicom_files, options.labels, "dicom")
-    return files.read(path, entries, names, _decode, kind="dicom", size=size, options=options)
+    return files.read(path, entries, names, decode, kind="dicom", size=size, options=options)
 
 
 def _dicom_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -61,7 +61,16 @@ def _has_magic(path: pathlib.Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _decode(entry: labels.Entry) -> files.Decoded:
+def decode(entry: labels.Entry) -> files.Decoded:
+    """Frames [H, W, C]: grey as uint8 or, of more than 8 bits, uint16; colour as uint8 RGB.
+
+    Grey values go through modality LUT and window in float64; what the window shows darkest becomes
+    0 and brightest the highest value. Where there is no window, the full range of the file does.
+
+    Raises:
+        RefusedError: not DICOM, no pixels, or pixels that are no image. Frames that can't be
+            decoded raise what the decoder raises.
+    """
     if not _has_magic(entry.file):
         raise files.RefusedError("is no DICOM file (no DICM at byte 128)")
     dataset = dcmread(entry.file, specific_tags=list(_TAGS))
@@ -151,8 +160,8 @@ def _windowed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, float, f
     DICOM PS3.3 C.11.2. None where there is no table or window, or one narrower than allowed.
     """
     if header.get("VOILUTSequence"):
-        # Values between the steps of the table take the step below, as in pydicom.
-        table = apply_voi_lut(values, header, index=0)
+        # Values between the steps of the table take the step below.
+        table = apply_voi_lut(np.floor(values).astype(np.int64), header, index=0)
         depth = header.VOILUTSequence[0].LUTDescriptor[2]
         return table / (2.0**depth - 1), np.nan, np.nan
     centre, width = (_first(header.get(key)) for key in ("WindowCenter", "WindowWidth"))

@@ -1,12 +1,14 @@
 """Reads all files of a source in parallel, and keeps account of those that can't be read."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
+import logging
 import pathlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +20,14 @@ from data.sources.raw import Options, Raw, Report
 
 # Longest reason kept for a file; decoders report a line per plug-in.
 _REASON = 300
+
+
+class UnreadableError(UserError):
+    """Too many files can't be read; `unreadable` is {relative path: why}."""
+
+    def __init__(self, message: str, unreadable: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.unreadable = unreadable
 
 
 class RefusedError(Exception):
@@ -74,7 +84,8 @@ def read(
     8-bit and 16-bit DICOM files come together, 8-bit values v become v * 257, which is exact.
 
     Raises:
-        UserError: no files, too many unreadable ones, or image files of several bit depths.
+        UserError: no files, image files of several bit depths, or (`UnreadableError`) too many
+            unreadable files.
     """
     if not entries:
         raise UserError(f"{root} holds no {kind} files; mend --config.data.source.")
@@ -95,10 +106,7 @@ def read(
             return f"can't be decoded ({text[:_REASON].rstrip('.')})"
         return dataclasses.replace(decoded, pictures=small)
 
-    # Decoders warn about headers, quoting values that may tell who a patient is. The filter is one
-    # for all threads, so it is set around them.
-    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")
+    with _quiet(), concurrent.futures.ThreadPoolExecutor() as pool:
         bar = tqdm(pool.map(one, entries), total=len(entries), desc=kind, unit="file", disable=None)
         results = list(zip(entries, bar, strict=True))
     unreadable = {entry.name: text for entry, text in results if isinstance(text, str)}
@@ -123,6 +131,22 @@ def read(
     return raws, report
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop warnings and logs of decoders: they quote headers, which may tell who a patient is.
+
+    What matters of them comes back as the reason of a file. Both switches hold for all threads.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _check_share(
     root: pathlib.Path, unreadable: Mapping[str, str], total: int, allowed: float
 ) -> None:
@@ -131,9 +155,10 @@ def _check_share(
         name, why = next(iter(unreadable.items()))
         flag = f"--config.data.max_unreadable={allowed}"
         limit = "" if count == total else f", more than {flag} allows"
-        raise UserError(
+        raise UnreadableError(
             f"{count} of {total} files below {root} can't be read{limit}, the first: "
-            f"{name} {why.rstrip('.')}; mend or remove them."
+            f"{name} {why.rstrip('.')}; mend or remove them.",
+            unreadable,
         )
 
 

@@ -1,5 +1,6 @@
 """NIfTI volumes: each slice along an axis is one grey image of 16 bits."""
 
+import functools
 import pathlib
 
 import nibabel as nib
@@ -21,10 +22,8 @@ def open_nifti(path: pathlib.Path, size: int, options: Options) -> tuple[dict[st
     """
     entries, names = labels.entries(path, _volumes, options.labels, "nifti")
 
-    def decode(entry: labels.Entry) -> files.Decoded:
-        return _decode(entry, AXES.index(options.axis))
-
-    return files.read(path, entries, names, decode, kind="nifti", size=size, options=options)
+    across = functools.partial(decode, axis=options.axis)
+    return files.read(path, entries, names, across, kind="nifti", size=size, options=options)
 
 
 def _volumes(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -32,12 +31,20 @@ def _volumes(folder: pathlib.Path) -> list[pathlib.Path]:
     return [p for p in visible if p.name.lower().endswith((".nii", ".nii.gz"))]
 
 
-def _decode(entry: labels.Entry, axis: int) -> files.Decoded:
+def decode(entry: labels.Entry, axis: str) -> files.Decoded:
     """Slices across `axis` of the volume turned so that its axes run right, anterior, superior.
 
     scl_slope and scl_inter are applied, and the lowest and highest value of the volume become 0 and
     65535; values that aren't finite become the lowest. Slices lie as in a viewer: superior or, in
     axial ones, anterior up; the patient's right or, in sagittal ones, anterior at the left.
+
+    Args:
+        entry: the file.
+        axis: one of `AXES`, across which the volume is cut.
+
+    Raises:
+        RefusedError: not 3 or 4 dimensions, colours, or no variation. Damaged files raise what
+            nibabel raises.
     """
     volume = nib.load(entry.file)
     if len(volume.shape) not in (3, 4):
@@ -53,7 +60,7 @@ def _decode(entry: labels.Entry, axis: int) -> files.Decoded:
     if not low < high:
         raise files.RefusedError("has the same value everywhere")
     unit = (np.where(finite, values, low) - low) / (high - low)
-    planes = np.moveaxis(np.rint(unit * _TOP).astype(np.uint16), axis, 0)
+    planes = np.moveaxis(np.rint(unit * _TOP).astype(np.uint16), AXES.index(axis), 0)
     varied = [i for i, plane in enumerate(planes) if plane.min() < plane.max()]
     return files.Decoded(
         [files.Picture(planes[i].T[::-1, ::-1, None], i, low, high) for i in varied],

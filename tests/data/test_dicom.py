@@ -10,8 +10,7 @@ from data.errors import UserError
 from data.sources import Options, Source, UnreadableError, dicom, open_source
 from data.sources.labels import Entry
 from data.splits import make_splits
-
-from .conftest import save_dicom
+from tests.dicom_files import save_dicom
 
 TOP = 65535
 

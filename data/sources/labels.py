@@ -63,9 +63,10 @@ def entries(
 def visible_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """All files below a folder, sorted, without hidden ones; none where there is no folder."""
     if folder.is_dir():
-        yield from (
-            p for p in sorted(folder.rglob("*")) if not p.name.startswith(".") and p.is_file()
-        )
+        for path in sorted(folder.rglob("*")):
+            parts = path.relative_to(folder).parts
+            if path.is_file() and not any(part.startswith(".") for part in parts):
+                yield path
 
 
 # --- class folders -------------------------------------------------------------------------------

@@ -275,7 +275,7 @@ def _row(path: pathlib.Path, root: pathlib.Path, label: str) -> dict[str, str]:
 
 
 REFUSED = {
-    "JPEG-lossy.dcm": "can't be decoded",  # 12-bit: only the plug-in under the GPL reads it
+    "JPEG-lossy.dcm": "can't be decoded",  # lossy JPEG of 12 bits
     "liver_expb.dcm": "holds a segmentation",
     "parametric_map_float.dcm": "holds a map of floating-point values",
     "rtdose.dcm": "holds a dose",
@@ -289,8 +289,7 @@ def test_every_real_file_is_read_or_listed(volumes, tmp_path):
     rows = [_row(path, root, f"class {i % 2}") for i, path in enumerate(paths)]
     source = _open(root, labels=_table(tmp_path / "t.csv", rows), max_unreadable=0.5)
     reasons = source.report.unreadable
-    # JPEG-lossy.dcm is read where a plug-in for it is installed.
-    assert REFUSED.keys() - {"JPEG-lossy.dcm"} <= reasons.keys() <= REFUSED.keys()
+    assert reasons.keys() == REFUSED.keys()
     assert all(text.startswith(REFUSED[name]) for name, text in reasons.items())
     read = {name.rpartition("#")[0] for name in source.splits["all"].ids}
     assert read | reasons.keys() == {path.name for path in paths}

@@ -255,6 +255,9 @@ def test_names_of_patients_are_never_told(tmp_path, rng, truncate, capfd, caplog
     truncate(tmp_path / "sick" / "00")
     odd = rng.integers(0, 4096, (8, 8), dtype=np.uint16)
     save_dicom(tmp_path / "sick" / "odd", odd, NumberOfFrames=7)
+    with pydicom.config.disable_value_validation():
+        uid = {"PatientID": "", "StudyInstanceUID": "Secret 4711"}  # which pydicom quotes, as wrong
+        save_dicom(tmp_path / "sick" / "uid", odd, **uid)
     source = _open(tmp_path, max_unreadable=0.5)
     records = source.splits["all"]
     told = repr((source, source.report, records.ids.tolist(), records.groups.tolist()))

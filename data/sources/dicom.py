@@ -26,8 +26,8 @@ _TAGS = (
     "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
     "BluePaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData",
     "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
-    "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData",
-    "DoubleFloatPixelData",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
 )  # fmt: skip
 # Kinds of file that have pixels but are no images.
 _NO_IMAGES = {
@@ -193,7 +193,7 @@ def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _full_range(dataset: Dataset, frames: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest value of all frames after the modality LUT.
+    """Lowest and highest value of all frames after the modality LUT, padding aside.
 
     Without such a LUT, 8-bit images show the whole range of their bits: they are made for screens.
     """
@@ -202,5 +202,20 @@ def _full_range(dataset: Dataset, frames: np.ndarray) -> tuple[float, float]:
     if dataset.BitsStored <= 8 and not rescaled:
         low = -(2.0 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0.0
         return low, low + 2.0**dataset.BitsStored - 1
-    values = [apply_modality_lut(x, h) for x, h in zip(frames, headers, strict=True)]
+    shown = _unpadded(dataset, frames)
+    values = [
+        apply_modality_lut(frame[here], header)
+        for frame, here, header in zip(frames, shown, headers, strict=True)
+        if here.any()
+    ]
     return float(min(x.min() for x in values)), float(max(x.max() for x in values))
+
+
+def _unpadded(dataset: Dataset, frames: np.ndarray) -> np.ndarray:
+    """Mask [N, H, W] of stored values that are no padding; all of them where nothing else is."""
+    first = dataset.get("PixelPaddingValue")
+    if not isinstance(first, int):
+        return np.ones(frames.shape, bool)
+    low, high = sorted((first, dataset.get("PixelPaddingRangeLimit", first)))
+    shown = (frames < low) | (frames > high)
+    return shown if shown.any() else ~shown

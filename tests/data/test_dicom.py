@@ -55,6 +55,19 @@ def test_full_range_without_a_window(tmp_path, ramp):
     _within_half(found.pixels[..., 0], (ramp - low) / (high - low))
 
 
+def test_padding_does_not_stretch_the_range(tmp_path, ramp):
+    padded = ramp.astype(np.int16)
+    padded[0] = -2000
+    for header, low in (({}, -2000), ({"PixelPaddingValue": -2000}, padded[1:].min())):
+        path = save_dicom(tmp_path / "a", padded, bits=16, **header)
+        (found,) = _decode(path)
+        assert (found.low, found.high) == (low, padded.max())
+        assert not found.pixels[0].any()
+    limit = {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": int(padded.max())}
+    (found,) = _decode(save_dicom(tmp_path / "b", padded, bits=16, **limit))
+    assert (found.low, found.high) == (-2000, padded.max())
+
+
 def test_rescale_comes_before_the_first_window(tmp_path, ramp):
     header = {"RescaleSlope": 2, "RescaleIntercept": -1000}
     header |= {"WindowCenter": [40, 999], "WindowWidth": [400, 9]}

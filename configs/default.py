@@ -25,7 +25,11 @@ def get_config() -> ml_collections.ConfigDict:
     )
 
     config.data = data = ml_collections.ConfigDict()
-    data.source = "tfds:vrn_digits"  # tfds:NAME[/CONFIG], npz:PATH or folder:PATH
+    data.source = "tfds:vrn_digits"  # tfds:NAME[/CONFIG], npz:PATH; folder:, dicom: or nifti:PATH
+    data.labels = ""  # CSV or Parquet table of labels (docs/data.md); "" takes class folders
+    data.axis = "axial"  # which slices of NIfTI volumes: axial, coronal or sagittal
+    data.salt = ""  # any secret text: patient identifiers are kept only as salted digests
+    data.max_unreadable = 0.1  # share of the files that may be unreadable; they are listed
     data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets
     data.size = 64  # images become size x size pixels: a power of two from 16 to 128
     data.channels = 1  # 1 grey, 3 colour; any number for npz sources

@@ -7,20 +7,27 @@ from data import tables
 from data.errors import UserError
 
 
-def fingerprint(spec: str) -> str:
+def fingerprint(spec: str, labels: str = "") -> str:
     """Returns a digest of what `spec` points to.
 
     A file counts with its bytes, a folder with the names and sizes of its files, a tfds name with
-    itself (tfds versions its data).
+    itself (tfds versions its data), a table of labels with its bytes.
 
     Args:
-      spec: 'tfds:NAME', 'npz:PATH' or 'folder:PATH', as for `data.sources.open_source`.
+      spec: 'tfds:NAME', 'npz:PATH', 'folder:PATH' and so on, as for `data.sources.open_source`.
+      labels: path of a table of labels, '' for none.
 
     Raises:
       UserError: the file or folder does not exist.
     """
+    if labels:
+        table = pathlib.Path(labels).expanduser()
+        if not table.is_file():
+            raise UserError(f"--config.data.labels={labels} does not exist; mend the path.")
+        parts = f"{fingerprint(spec)}\0{tables.file_sha256(table)}"
+        return hashlib.sha256(parts.encode()).hexdigest()
     kind, _, where = spec.partition(":")
-    if kind not in ("npz", "folder"):
+    if kind not in ("npz", "folder", "dicom", "nifti"):
         return hashlib.sha256(spec.encode()).hexdigest()
     path = pathlib.Path(where).expanduser()
     if not path.exists():

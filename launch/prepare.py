@@ -3,30 +3,34 @@
 python -m launch.prepare --config=configs/digits.py --workdir=runs/digits
 """
 
+import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 import ml_collections
 import numpy as np
 
-from data import fingerprint, records, sources, splits
+from data import fingerprint, records, sources, splits, tables
 from data.errors import UserError
 from launch import cli, distributed, stage
 
 SPLITS = ("train", "unlabelled", "val", "test")
 # Where the source lies and how batches are made does not change the records; what it holds does.
-_NOT_IN_RECORDS = ("source", "data_dir", "augment", "prefetch")
+_NOT_IN_RECORDS = ("source", "data_dir", "augment", "prefetch", "labels", "max_unreadable")
+# Settings that only some kinds of source look at; they count for those alone.
+_AXIS, _SALT = ("nifti",), ("dicom", "nifti")
 
 
 @distributed.main_only
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/data`: one record set per split, with its counts in `stage.json`."""
     data = config.data
-    settings = {k: v for k, v in data.to_dict().items() if k not in _NOT_IN_RECORDS}
+    settings = _settings(data)
     known = stage.read(workdir, "data")
     try:
-        settings["fingerprint"] = fingerprint.fingerprint(data.source)
+        settings["fingerprint"] = fingerprint.fingerprint(data.source, data.labels)
     except UserError:
         # The records are complete without the source, e.g. on another machine.
         if known is None or known["status"] != "complete":
@@ -38,12 +42,18 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     begun = stage.begin(workdir, "data", settings, overwrite=overwrite or unfinished)
     if begun is None:
         return workdir / "data"
-    source = sources.open_source(
-        data.source,
-        data_dir=data.data_dir or _tfds_folder(),
-        size=data.size,
-        channels=data.channels,
-    )
+    try:
+        source = sources.open_source(
+            data.source,
+            data_dir=data.data_dir or _tfds_folder(),
+            size=data.size,
+            channels=data.channels,
+            options=sources.Options(data.labels, data.axis, data.salt, data.max_unreadable),
+        )
+    except sources.UnreadableError as error:
+        tables.write_json(begun.folder / "unreadable.json", error.unreadable)
+        cli.say(f"data: all files that can't be read: {begun.folder / 'unreadable.json'}")
+        raise
     made = splits.make_splits(
         source,
         val_fraction=data.val_fraction,
@@ -55,10 +65,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     )
     parts = {name: getattr(made, name) for name in SPLITS if len(getattr(made, name))}
     records.write_records(begun.folder, parts, name="real", description=f"from {data.source}")
+    files = _tell(source.report, begun.folder)
     counts = {name: _counts(part) for name, part in parts.items()}
     for name, count in counts.items():
         cli.say(f"data: {name}: " + ", ".join(f"{k} {v}" for k, v in count.items()))
-    begun.finish(counts=counts, digest=made.digest(), class_names=list(made.train.class_names))
+    begun.finish(
+        counts=counts, **files, digest=made.digest(), class_names=list(made.train.class_names)
+    )
     return begun.folder
 
 
@@ -66,6 +79,43 @@ def open_split(workdir: pathlib.Path, split: str) -> records.Records:
     """Opens the records of one split of a prepared work directory."""
     stage.require(workdir, "data")
     return records.open_records(workdir / "data", split)
+
+
+def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
+    """What the records depend on besides the source; the salt itself is kept nowhere."""
+    settings = {k: v for k, v in data.to_dict().items() if k not in _NOT_IN_RECORDS}
+    kind = data.source.partition(":")[0]
+    salt = settings.pop("salt")
+    if kind in _SALT or data.labels:
+        settings["salt_digest"] = hashlib.sha256(f"salt\0{salt}".encode()).hexdigest()[:16]
+    if kind not in _AXIS:
+        del settings["axis"]
+    return settings
+
+
+def _tell(report: sources.Report | None, folder: pathlib.Path) -> dict[str, Any]:
+    """Writes and says what became of the files of a source; returns it for `stage.json`."""
+    if report is None:
+        return {}
+    tables.write_json(folder / "unreadable.json", report.unreadable)
+    if report.intensity:
+        low, high = zip(*report.intensity.values(), strict=True)
+        columns = {"id": list(report.intensity), "low": low, "high": high}
+        tables.write_parquet(folder / "intensity.parquet", columns)
+    if report.unreadable:
+        where = folder / "unreadable.json"
+        cli.say(f"data: {len(report.unreadable)} of {report.files} files not read: see {where}")
+    if report.blank:
+        cli.say(f"data: {report.blank} blank slices left out")
+    if report.more_volumes:
+        cli.say(f"data: {report.more_volumes} files have several volumes; the first is read")
+    return {
+        "files": report.files,
+        "unreadable": len(report.unreadable),
+        "blank_slices": report.blank,
+        "first_volume_of_several": report.more_volumes,
+        "sites": dict(report.sites),
+    }
 
 
 def _tfds_folder() -> str:

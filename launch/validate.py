@@ -7,6 +7,7 @@ import ml_collections
 
 from data.augment import TRANSFORMS
 from data.errors import UserError
+from data.sources import AXES
 from gan.augment import POLICIES
 from gan.losses import LOSSES
 from gan.models import MODELS
@@ -21,6 +22,7 @@ from vrn.filters import FILTERS
 STEMS = ("small", "imagenet", "auto")
 CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": SIZES,
+    "data.axis": AXES,
     "data.augment": TRANSFORMS,
     "gan.model": MODELS,
     "gan.dtype": DTYPES,
@@ -83,6 +85,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     for name in SHARES:
         if not 0 < _get(config, name) < 1:
             raise UserError(f"--config.{name}={_get(config, name)}: give a share between 0 and 1")
+    if not 0 <= config.data.max_unreadable < 1:
+        raise UserError(
+            f"--config.data.max_unreadable={config.data.max_unreadable}: give a share from 0 to "
+            "less than 1"
+        )
     for section in BATCHES:
         batch, accumulate = config[section].batch, config[section].accumulate
         if batch % accumulate:

@@ -72,11 +72,18 @@ def render(
         more_classes=max(0, len(found.class_names) - MAX_CLASSES),
         sheets=_sheets(found),
         stages=found.stages,
-        config=json.dumps(config.to_dict(), indent=2, default=str),
+        config=json.dumps(_shown(config), indent=2, default=str),
         filter_names=list(found.filters),
         unlabelled="unlabelled" in found.real,
         unlabelled_embedded="unlabelled" in found.embeddings,
     )
+
+
+def _shown(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The configuration without the salt, which would tell whose digest is whose."""
+    shown = config.to_dict()
+    del shown["data"]["salt"]
+    return shown
 
 
 def _charts(found: Found, results: dict[str, Any]) -> dict[str, Any]:

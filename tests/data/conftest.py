@@ -58,3 +58,13 @@ def truncate() -> Callable[[pathlib.Path], None]:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
     return cut
+
+
+@pytest.fixture
+def volumes() -> pathlib.Path:
+    """Real DICOM and NIfTI files."""
+    folder = os.environ.get("VRN_TEST_DATA")
+    path = pathlib.Path(folder or "") / "volumes3d"
+    if not folder or not path.is_dir():
+        pytest.skip("needs real files: set VRN_TEST_DATA to a folder with volumes3d/")
+    return path

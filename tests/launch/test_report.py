@@ -54,7 +54,9 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def config():
-    return finished.make_config(arms=("real", "classical", "random", "vrn"), seeds=3)
+    made = finished.make_config(arms=("real", "classical", "random", "vrn"), seeds=3)
+    made.data.salt = "cellar-door"
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +245,12 @@ def test_page_loads_nothing(workdir, page):
     assert "https:" not in text
     assert "@import" not in text
     assert not re.search(r"url\(", text)
+
+
+def test_the_salt_of_patients_is_not_told(workdir):
+    files = [path for path in (workdir / "report").iterdir() if path.is_file()]
+    assert len(files) > 1
+    assert not any(b"cellar-door" in path.read_bytes() for path in files)
 
 
 def test_every_picture_has_words(page):

@@ -17,6 +17,8 @@ def test_shipped_configurations_pass(module):
     ("field", "value", "words"),
     [
         ("data.size", 48, "choose from 16, 32, 64, 128"),
+        ("data.axis", "transverse", "choose from sagittal, coronal, axial"),
+        ("data.max_unreadable", 1.0, "data.max_unreadable=1.0: give a share"),
         ("data.augment", ("shift", "sharpen"), "no 'sharpen'"),
         ("gan.loss", "hinged", "choose from non_saturating, hinge, wasserstein"),
         ("gan.model", "biggan", "choose from dcgan, resnet"),

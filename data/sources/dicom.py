@@ -1,0 +1,221 @@
+"""DICOM files: each frame is one image, as the windows and tables of the header show it."""
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+
+from data.sources import files, labels
+from data.sources.raw import Options, Raw, Report
+
+_SUFFIXES = (".dcm", ".dicom")
+# What turns stored values into shown ones; enhanced files have it per frame.
+_DISPLAY = (
+    "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter",
+    "WindowWidth", "VOILUTFunction",
+)  # fmt: skip
+# Nothing else is read from a header: names and dates never come into memory.
+_TAGS = (
+    *_DISPLAY, "SOPClassUID", "PatientID", "StudyInstanceUID", "SamplesPerPixel", "Rows", "Columns",
+    "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
+)  # fmt: skip
+# Kinds of file that have pixels but are no images.
+_NO_IMAGES = {
+    "1.2.840.10008.5.1.4.1.1.481.2": "holds a dose, not an image",
+    "1.2.840.10008.5.1.4.1.1.66.4": "holds a segmentation, not an image",
+    "1.2.840.10008.5.1.4.1.1.66.7": "holds a segmentation, not an image",
+}
+
+
+def open_dicom(path: pathlib.Path, size: int, options: Options) -> tuple[dict[str, Raw], Report]:
+    """PATH/<class>/<file>, PATH/<split>/<class>/<file>, or files anywhere with a table.
+
+    Files are found by their content. Those of one PatientID are one group; where it is empty, those
+    of one study, or of one folder.
+
+    Raises:
+        UserError: as `labels.entries` and `files.read`.
+    """
+    entries, names = labels.entries(path, _dicom_files, options.labels, "dicom")
+    return files.read(path, entries, names, decode, kind="dicom", size=size, options=options)
+
+
+def _dicom_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Files that say they are DICOM, in content or by name; a DICOMDIR only lists others."""
+    visible = (p for p in labels.visible_files(folder) if p.name.upper() != "DICOMDIR")
+    return [p for p in visible if p.suffix.lower() in _SUFFIXES or _has_magic(p)]
+
+
+def _has_magic(path: pathlib.Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def decode(entry: labels.Entry) -> files.Decoded:
+    """Frames [H, W, C]: grey as uint8 or, of more than 8 bits, uint16; colour as uint8 RGB.
+
+    Grey values go through modality LUT and window in float64; what the window shows darkest becomes
+    0 and brightest the highest value. Where there is no window, the full range of the file does.
+
+    Raises:
+        RefusedError: not DICOM, no pixels, or pixels that are no image. Frames that can't be
+            decoded raise what the decoder raises.
+    """
+    if not _has_magic(entry.file):
+        raise files.RefusedError("is no DICOM file (no DICM at byte 128)")
+    dataset = dcmread(entry.file, specific_tags=list(_TAGS))
+    _refuse_what_is_no_image(dataset)
+    stored = pixel_array(dataset, raw=False)  # YBR becomes RGB
+    samples = dataset.SamplesPerPixel
+    frames = stored.reshape(-1, dataset.Rows, dataset.Columns, samples)
+    kind = dataset.PhotometricInterpretation
+    if kind in ("MONOCHROME1", "MONOCHROME2"):
+        pictures = _grey(dataset, frames[..., 0])
+    elif kind == "PALETTE COLOR":
+        pictures = _colour(apply_color_lut(frames[..., 0], dataset))
+    else:
+        pictures = _colour(frames)
+    return files.Decoded(pictures, owner=_owner(dataset, entry))
+
+
+def _refuse_what_is_no_image(dataset: Dataset) -> None:
+    why = _NO_IMAGES.get(dataset.get("SOPClassUID", ""))
+    if why is None and ("FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset):
+        why = "holds a map of floating-point values, not an image"
+    if why is None and "PixelData" not in dataset:
+        why = "has no pixels, or is cut short before their end"
+    if why is None and dataset.BitsAllocated not in (8, 16):
+        why = f"has pixels of {dataset.BitsAllocated} bits, not 8 or 16"
+    if why is None and dataset.SamplesPerPixel > 1 and dataset.BitsAllocated > 8:
+        why = "has colours of 16 bits, not 8"
+    if why is not None:
+        raise files.RefusedError(why)
+
+
+def _owner(dataset: Dataset, entry: labels.Entry) -> str:
+    patient = str(dataset.get("PatientID") or "").strip()
+    study = str(dataset.get("StudyInstanceUID") or "").strip()
+    if patient:
+        return f"patient\0{patient}"
+    return f"study\0{study}" if study else f"folder\0{pathlib.PurePosixPath(entry.name).parent}"
+
+
+def _colour(frames: np.ndarray) -> Iterator[files.Picture]:
+    """Frames [N, H, W, 3] as uint8; palettes may have 16 bits, of which the upper 8 are kept."""
+    for index, frame in enumerate(frames):
+        if frame.dtype.itemsize > 1:
+            frame = frame >> 8
+        yield files.Picture(frame.astype(np.uint8), index)
+
+
+def _grey(dataset: Dataset, frames: np.ndarray) -> Iterator[files.Picture]:
+    """Frames [N, H, W] through modality LUT and window, in float64; uint16 above 8 bits."""
+    dtype = np.uint16 if dataset.BitsStored > 8 else np.uint8
+    full = None
+    for index, frame in enumerate(frames):
+        header = _display(dataset, index)
+        values = apply_modality_lut(frame, header).astype(np.float64)
+        shown = _windowed(values, header)
+        if shown is None:
+            full = full or _full_range(dataset, frames)
+            shown = (_between(values, *full), *full)
+        unit, low, high = shown
+        if dataset.PhotometricInterpretation == "MONOCHROME1":
+            unit, low, high = 1 - unit, high, low
+        pixels = np.rint(unit * np.iinfo(dtype).max).astype(dtype)
+        yield files.Picture(pixels[..., None], index, low, high)
+
+
+def _display(dataset: Dataset, index: int) -> Dataset:
+    """The elements `_DISPLAY` that hold for a frame: its own before shared before the file's."""
+    found = Dataset()
+    sources = [dataset]
+    for groups, place in (
+        (dataset.get("SharedFunctionalGroupsSequence"), 0),
+        (dataset.get("PerFrameFunctionalGroupsSequence"), index),
+    ):
+        if groups and place < len(groups):
+            for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                sources += list(groups[place].get(name) or ())[:1]
+    for source in sources:
+        for keyword in _DISPLAY:
+            if keyword in source:
+                found.add(source[keyword])
+    return found
+
+
+def _windowed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, float, float] | None:
+    """Values shown in [0, 1] by the first lookup table or window, and the ends of the window.
+
+    DICOM PS3.3 C.11.2. None where there is no table or window, or one narrower than allowed.
+    """
+    if header.get("VOILUTSequence"):
+        # Values between the steps of the table take the step below.
+        table = apply_voi_lut(np.floor(values).astype(np.int64), header, index=0)
+        depth = header.VOILUTSequence[0].LUTDescriptor[2]
+        return table / (2.0**depth - 1), np.nan, np.nan
+    centre, width = (_first(header.get(key)) for key in ("WindowCenter", "WindowWidth"))
+    shape = header.get("VOILUTFunction") or "LINEAR"
+    if centre is None or width is None or width < (1 if shape == "LINEAR" else 1e-9):
+        return None
+    if shape == "SIGMOID":
+        with np.errstate(over="ignore"):  # far below the window, where 1 / inf is right
+            return 1 / (1 + np.exp(-4 * (values - centre) / width)), np.nan, np.nan
+    if shape == "LINEAR":
+        centre, width = centre - 0.5, width - 1
+    low, high = centre - width / 2, centre + width / 2
+    return _between(values, low, high), low, high
+
+
+def _first(value: object) -> float | None:
+    """The first of one or several numbers; None where there is none."""
+    if value is None or value == "":
+        return None
+    first = value if isinstance(value, int | float | str) else next(iter(value), None)
+    return None if first is None else float(first)
+
+
+def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 at `low` and below, 1 above `high`, linear between; a step if both are the same."""
+    if low == high:
+        return (values > low).astype(np.float64)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def _full_range(dataset: Dataset, frames: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest value of all frames after the modality LUT, padding aside.
+
+    Without such a LUT, 8-bit images show the whole range of their bits: they are made for screens.
+    """
+    headers = [_display(dataset, index) for index in range(len(frames))]
+    rescaled = any("RescaleSlope" in x or "ModalityLUTSequence" in x for x in headers)
+    if dataset.BitsStored <= 8 and not rescaled:
+        low = -(2.0 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0.0
+        return low, low + 2.0**dataset.BitsStored - 1
+    shown = _unpadded(dataset, frames)
+    values = [
+        apply_modality_lut(frame[here], header)
+        for frame, here, header in zip(frames, shown, headers, strict=True)
+        if here.any()
+    ]
+    return float(min(x.min() for x in values)), float(max(x.max() for x in values))
+
+
+def _unpadded(dataset: Dataset, frames: np.ndarray) -> np.ndarray:
+    """Mask [N, H, W] of stored values that are no padding; all of them where nothing else is."""
+    first = dataset.get("PixelPaddingValue")
+    if not isinstance(first, int):
+        return np.ones(frames.shape, bool)
+    low, high = sorted((first, dataset.get("PixelPaddingRangeLimit", first)))
+    shown = (frames < low) | (frames > high)
+    return shown if shown.any() else ~shown

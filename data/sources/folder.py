@@ -1,0 +1,30 @@
+"""Image files of every kind that Pillow reads: class folders, or a folder and a table."""
+
+import pathlib
+
+from data import images as image_files
+from data.errors import UserError
+from data.sources import files, labels
+from data.sources.raw import Options, Raw, Report
+
+
+def open_folder(path: pathlib.Path, size: int, options: Options) -> tuple[dict[str, Raw], Report]:
+    """PATH/<class>/<image>, PATH/<split>/<class>/<image>, or images anywhere with a table.
+
+    Raises:
+        UserError: as `labels.entries` and `files.read`.
+    """
+    entries, names = labels.entries(path, _image_files, options.labels, "folder")
+    return files.read(path, entries, names, _decode, kind="folder", size=size, options=options)
+
+
+def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    visible = labels.visible_files(folder)
+    return [p for p in visible if p.suffix.lower() in image_files.EXTENSIONS]
+
+
+def _decode(entry: labels.Entry) -> files.Decoded:
+    try:
+        return files.Decoded([files.Picture(image_files.read_image(entry.file))])
+    except UserError as error:
+        raise files.RefusedError(str(error).removeprefix(f"{entry.file} ")) from None

@@ -1,0 +1,130 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data.errors import UserError
+from data.fingerprint import fingerprint
+from data.sources import Options, open_source
+
+
+@pytest.fixture
+def images(tmp_path, rng):
+    """Six images in two folders without meaning; returns the source's path."""
+    for name in ("x/scan1.png", "x/scan2.png", "x/scan10.png", "y/1.png", "y/2.png", "y/3.png"):
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (4, 4), dtype=np.uint8)).save(path)
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def opened(images, tmp_path):
+    def make(text, **options):
+        (tmp_path / "t.csv").write_text(text)
+        options = Options(labels=str(tmp_path / "t.csv"), **options)
+        return open_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+
+    return make
+
+
+WHOLE = "file,label\nx/scan1,10\nx/scan10.png,9\n./x/scan2.png,9\ny/,10\n"
+
+
+def test_files_beginnings_and_folders(opened):
+    records = opened(WHOLE).splits["all"]
+    assert records.class_names == ("9", "10")
+    names = dict(zip(records.ids.tolist(), records.labels.tolist(), strict=True))
+    assert names == {
+        "x/scan1.png": 1, "x/scan10.png": 0, "x/scan2.png": 0,
+        "y/1.png": 1, "y/2.png": 1, "y/3.png": 1,
+    }  # fmt: skip
+    assert records.groups is None
+
+
+def test_patients_sites_splits_and_missing_labels(opened):
+    table = (
+        "file,label,patient,split,site\nx/,a,Ann,train,Ulm\nx/scan2.png,,Bob,,Bonn\n"
+        "y/1.png,b,Cid,train,\ny/2.png,b,Dan,valid,\ny/3.png,a,Dan,validation,Bonn\n"
+    )
+    source = opened(table, salt="s")
+    assert {name: len(x) for name, x in source.splits.items()} == {"train": 4, "val": 2}
+    train = source.splits["train"]
+    groups = dict(zip(train.ids.tolist(), train.groups.tolist(), strict=True))
+    assert groups["x/scan1.png"] == groups["x/scan10.png"] != groups["x/scan2.png"]
+    assert not any(name in repr(source.splits["train"].groups) for name in ("Ann", "Bob", "Cid"))
+    assert source.report.sites == {"Ulm": 2, "Bonn": 2}
+    assert set(opened(table, salt="t").splits["train"].groups).isdisjoint(groups.values())
+
+
+def test_unlabelled_rows_and_order_of_classes(opened, images):
+    (images / "class_names.txt").write_text("sick\nhealthy\n")
+    table = "file,label\nx/scan1.png,healthy\nx/scan10.png,sick\nx/scan2.png,\ny/,\n"
+    records = opened(table).splits["all"]
+    assert records.class_names == ("sick", "healthy")
+    assert sorted(records.labels) == [-1, -1, -1, -1, 0, 1]
+    with pytest.raises(UserError, match=r"class_names\.txt lacks 1 .* 'ill'"):
+        opened(table.replace("sick", "ill"))
+
+
+def test_parquet_is_csv(opened, images, tmp_path):
+    columns = {"file": ["x/scan1", "x/scan10.png", "x/scan2.png", "y"], "label": [10, 9, 9, 10]}
+    pq.write_table(pa.table(columns | {"site": [None] * 4}), tmp_path / "t.parquet")
+    options = Options(labels=str(tmp_path / "t.parquet"))
+    found = open_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+    assert found.digest() == opened(WHOLE).digest()
+
+
+def test_masks_are_no_images(opened):
+    table = "file,label,mask\nx/scan1,a,y/1.png\nx/scan10,b,y/2.png\nx/scan2,b,y/3.png\n"
+    assert len(opened(table).splits["all"]) == 3
+    with pytest.raises(UserError, match=r"1 of its masks are missing .* 'y/4\.png'"):
+        opened(table.replace("y/1.png", "y/4.png"))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (WHOLE + "z/1.png,9\nz/2.png,9\n", r"2 of its rows match no image .* 'z/1\.png'; mend"),
+        (WHOLE.replace("y/,10\n", ""), r"no row for 3 of the images .* 'y/1\.png'; add"),
+        (WHOLE + "y/2.png,9\ny/3.png,9\n", r"gives 2 of the images .* two labels, .* 'y/2\.png'"),
+        (WHOLE.replace("label", "class"), r"no column 'label' \(it has file, class\)"),
+        (WHOLE + ",10\n", "row 5 names no file"),
+        ("", "no column 'file'"),
+        ("file,label,split\nx,a,train\ny,b,\n", r"gives no split to 3 .* 'y/1\.png'"),
+        ("file,label,split\nx,a,training\ny,b,\n", "has a split 'training'; use train"),
+    ],
+)
+def test_tables_that_do_not_fit_are_explained(opened, table, words):
+    with pytest.raises(UserError, match=words) as error:
+        opened(table)
+    assert "\n" not in str(error.value)
+
+
+def test_tables_that_are_none(opened, images, tmp_path):
+    spec = f"folder:{images}"
+    (tmp_path / "t.parquet").write_text("no parquet")
+    (tmp_path / "latin.csv").write_bytes(b"file,label\nx,\xe4\n")
+    for name, words in (
+        ("t.parquet", "is no readable table"),
+        ("latin.csv", "is no readable table"),
+        ("nowhere.csv", "does not exist"),
+    ):
+        with pytest.raises(UserError, match=words):
+            open_source(
+                spec, data_dir="", size=4, channels=1, options=Options(labels=str(tmp_path / name))
+            )
+    with pytest.raises(UserError, match=r"does not go with --config\.data\.source=npz:x"):
+        open_source("npz:x", data_dir="", size=4, channels=1, options=Options(labels="t.csv"))
+
+
+def test_fingerprint_follows_the_table(images, tmp_path):
+    spec, table = f"folder:{images}", tmp_path / "t.csv"
+    table.write_text(WHOLE)
+    first = fingerprint(spec, str(table))
+    assert first == fingerprint(spec, str(table)) != fingerprint(spec)
+    table.write_text(WHOLE + "\n")
+    assert fingerprint(spec, str(table)) != first
+    with pytest.raises(UserError, match=r"labels=.*nowhere\.csv does not exist"):
+        fingerprint(spec, str(tmp_path / "nowhere.csv"))

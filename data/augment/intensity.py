@@ -79,13 +79,13 @@ def _colour(images: np.ndarray, rng: Uniform, strength: float) -> np.ndarray:
 def _cutout(images: np.ndarray, rng: Uniform, strength: float) -> np.ndarray:
     """Replaces one box by the mean of the image (DeVries & Taylor 2017, arXiv 1708.04552).
 
-    Its centre is uniform over the image, so boxes may reach over the edge.
+    Its centre is uniform over the image, so boxes may reach over the edge; it has a pixel at least.
     """
     sizes = images.shape[1:-1]
     centres = np.floor(rng.random((len(images), len(sizes)), np.float32) * np.array(sizes))
     hole = np.True_
     for axis, size in enumerate(sizes):
-        side = round(size * CUTOUT * strength)
+        side = max(round(size * CUTOUT * strength), int(strength > 0))
         start = (centres[:, axis] - side // 2).reshape(one_each(images))
         place = np.arange(size).reshape(-1, *[1] * (len(sizes) - axis))
         hole = hole & (place >= start) & (place < start + side)

@@ -18,6 +18,7 @@ def test_shipped_configurations_pass(module):
     [
         ("data.size", 48, "choose from 16, 32, 64, 128"),
         ("data.augment", ("shift", "sharpen"), "no 'sharpen'"),
+        ("data.augment", ("shift", "colour"), "needs --config.data.channels=3, not 1"),
         ("gan.loss", "hinged", "choose from non_saturating, hinge, wasserstein"),
         ("gan.model", "biggan", "choose from dcgan, resnet"),
         ("gan.spectral", True, "the dcgan discriminator has no spectral normalisation"),

@@ -63,13 +63,20 @@ def match_quantiles(images: np.ndarray, references: np.ndarray) -> np.ndarray:
         images: [B, ..., C] float32.
         references: [B, ..., C] float32.
     """
-    count, channels = len(images), images.shape[-1]
-    source, target = (
-        np.quantile(x.reshape(count, -1, channels), LANDMARKS, axis=1) for x in (images, references)
-    )
+    source, target = _quantiles(images), _quantiles(references)
     out = np.empty_like(images)
-    for i, c in np.ndindex(count, channels):
-        values, place = np.unique(source[:, i, c], return_inverse=True)
-        wanted = np.bincount(place, target[:, i, c]) / np.bincount(place)
+    for i, c in np.ndindex(source.shape[:2]):
+        values, place = np.unique(source[i, c], return_inverse=True)
+        wanted = np.bincount(place, target[i, c]) / np.bincount(place)
         out[i, ..., c] = np.interp(images[i, ..., c], values, wanted)
     return out
+
+
+def _quantiles(images: np.ndarray) -> np.ndarray:
+    """Landmarks float64 [B, C, 11]; sorting all is many times faster than `numpy.quantile`."""
+    flat = images.reshape(len(images), -1, images.shape[-1])
+    ordered = np.sort(flat.transpose(0, 2, 1), axis=-1)
+    position = LANDMARKS * (flat.shape[1] - 1)
+    low = np.floor(position).astype(np.intp)
+    high = np.ceil(position).astype(np.intp)
+    return ordered[..., low] + (position - low) * (ordered[..., high] - ordered[..., low])

@@ -59,6 +59,12 @@ def test_quantiles_become_those_of_the_reference(rng):
         assert np.abs(after - ranks)[inner].max() < 0.03
 
 
+def test_the_landmarks_are_numpys_deciles(store):
+    x = store(np.arange(12))[0]
+    expected = np.quantile(x.reshape(12, -1, x.shape[-1]), np.linspace(0, 1, 11), axis=1)
+    np.testing.assert_allclose(mixing._quantiles(x), np.moveaxis(expected, 0, -1), atol=1e-6)
+
+
 def test_an_empty_background_stays_empty(rng):
     x = np.full((1, 20, 20, 1), -1, np.float32)
     y = x.copy()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from data.augment import fields
-from data.augment.streams import Uniform, blocks, symmetric
+from data.augment.streams import Uniform, row_blocks, symmetric
 
 # Magnitudes at strength 1, all scaled by the strength.
 FLIP_PROBABILITY = 0.5
@@ -139,7 +139,7 @@ def warp(
         Images of the same shape; positions outside take the nearest edge pixel.
     """
     out = np.empty_like(images)
-    for block in blocks(images.shape):
+    for block in row_blocks(images.shape):
         part = None if field is None else field[block]
         _warp_block(images[block], maps[block], part, nearest, out[block])
     return out

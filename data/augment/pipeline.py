@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from data.augment import degradation, geometry, intensity, mixing
-from data.augment.streams import RowStream, Uniform, blocks, stream_key
+from data.augment.streams import RowStream, Uniform, row_blocks, stream_key
 from data.errors import UserError
 
 # The random stream of each transform. A number stays for ever, or the same seed would make other
@@ -71,7 +71,7 @@ def augment(
         return images
     keys = _keys(names, seed)
     out = np.empty_like(images)
-    for block in blocks(images.shape):
+    for block in row_blocks(images.shape):
         streams = _streams(keys, first_row + block.start)
         part = images[block]
         if "histogram" in streams:
@@ -108,7 +108,7 @@ def augment_masks(
     if strength == 0 or not keys:
         return masks
     out = np.empty_like(masks)
-    for block in blocks(masks.shape):
+    for block in row_blocks(masks.shape):
         part = masks[block]
         drawn = geometry.draw(part.shape, _streams(keys, first_row + block.start), strength)
         out[block] = geometry.warp(part, *drawn, nearest=True)

@@ -11,7 +11,7 @@ import numpy as np
 _BLOCK_NUMBERS = 1 << 16
 
 
-def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Row ranges of a batch [B, ...] of about 65,536 numbers each, and at least one row."""
     rows = max(1, _BLOCK_NUMBERS // math.prod(shape[1:]))
     for start in range(0, shape[0], rows):

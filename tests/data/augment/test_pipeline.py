@@ -90,7 +90,7 @@ def test_rows_are_the_same_however_a_batch_is_divided(images, name):
 @pytest.mark.parametrize("shape", [(40, 64, 64, 1), (5, 24, 40, 40, 1)])
 def test_large_batches_are_worked_on_in_blocks(rng, shape):
     x = rng.uniform(-1, 1, shape).astype(np.float32)
-    assert len(list(streams.blocks(x.shape))) > 1
+    assert len(list(streams.row_blocks(x.shape))) > 1
     whole = _augment(x, NAMES, 1.0, (2,))
     last = len(x) - 3
     np.testing.assert_array_equal(

@@ -39,7 +39,8 @@ def get_config() -> ml_collections.ConfigDict:
     data.val_fraction = 0.15  # of the images, where the source has no split of its own
     data.test_fraction = 0.25  # likewise
     data.seed = 0  # the split; kept apart from `seed`, so that runs share one test set
-    data.augment = ("shift", "rotate", "scale", "brightness", "contrast", "noise")  # in order
+    # Any of docs/augmentation.md, which tells the order in which they are applied.
+    data.augment = ("shift", "rotate", "scale", "brightness", "contrast", "noise")
     data.prefetch = 4  # batches prepared ahead of the step
 
     config.gan = gan = ml_collections.ConfigDict()

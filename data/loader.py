@@ -79,7 +79,8 @@ class BatchSource(grain.sources.RandomAccessDataSource):
     The global batch holds the parts' images one part after another; process p of P takes the p-th
     contiguous block of rows. With `interleave` n it is dealt like cards first: its first n-th goes
     to rows 0, n, 2n, ..., so that every process has its share of each n-th. Elements are
-    ``{'image': float32 [b, H, W, C] in [-1, 1], 'label': int32 [b]}`` with -1 for missing labels.
+    ``{'image': float32 [b, H, W, C] in [-1, 1], 'label': int32 [b]}`` with -1 for missing labels,
+    and with mixup what `data.augment.make_batch` adds.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         Args:
             parts: what a batch is made of; the global batch is the sum of their counts.
             seed: the only source of randomness, with the step.
-            augment: names of `data.augment.TRANSFORMS`, applied to all rows.
+            augment: names of `data.augment.NAMES`, applied to all rows.
             strength: of the augmentation; 0 = none.
             process_index: which block of rows is ours, from 0.
             process_count: into how many blocks the global batch is divided.
@@ -126,7 +127,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         shapes = {part.records.image_shape for part in parts}
         if len(shapes) > 1:
             raise UserError(f"a batch would mix images of shapes {sorted(shapes)}; use one size.")
-        augmentation.check_names(augment)
+        augmentation.check_names(augment, shapes.pop()[-1])
         self._parts, self._seed = parts, seed
         self._augment, self._strength = tuple(augment), strength
         self._walks = [_Walk(part, (seed, p)) for p, part in enumerate(parts)]
@@ -135,35 +136,44 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                 f"a batch of {self.batch_size} can't be dealt to {interleave} updates; make it a "
                 "multiple of their number."
             )
+        self._interleave = interleave
         count = self.batch_size // process_count
-        self._first = process_index * count
-        block, place = np.divmod(np.arange(self._first, self._first + count), interleave)
-        self._places = place * (self.batch_size // interleave) + block
+        self._rows = np.arange(process_index * count, (process_index + 1) * count)
 
     def __len__(self) -> int:
         return _STEPS
 
     def __repr__(self) -> str:
         counts = [part.count for part in self._parts]
-        rows = (self._first, self._first + len(self._places))
+        rows = (int(self._rows[0]), int(self._rows[-1]) + 1)
         return f"BatchSource(counts={counts}, seed={self._seed}, rows={rows})"
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        image = np.empty((len(self._places), *self._parts[0].records.image_shape), np.float32)
-        label = np.empty(len(self._places), np.int32)
+        return augmentation.make_batch(
+            functools.partial(self._read, step),
+            self._rows,
+            self.batch_size,
+            self._augment,
+            self._strength,
+            (self._seed, step),
+        )
+
+    def _read(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of any rows [n] of the global batch, as they are in the records."""
+        block, place = np.divmod(rows, self._interleave)
+        places = place * (self.batch_size // self._interleave) + block
+        image = np.empty((len(rows), *self._parts[0].records.image_shape), np.float32)
+        label = np.empty(len(rows), np.int32)
         offset = 0
         for part, walk in zip(self._parts, self._walks, strict=True):
-            ours = (self._places >= offset) & (self._places < offset + part.count)
-            if ours.any():
-                indices = walk(step * part.count + self._places[ours] - offset)
-                image[ours] = part.records.read(indices)
+            here = (places >= offset) & (places < offset + part.count)
+            if here.any():
+                indices = walk(step * part.count + places[here] - offset)
+                image[here] = part.records.read(indices)
                 fixed = part.label is not None
-                label[ours] = part.label if fixed else part.records.labels[indices]
+                label[here] = part.label if fixed else part.records.labels[indices]
             offset += part.count
-        image = augmentation.augment(
-            image, self._augment, self._strength, (self._seed, step), first_row=self._first
-        )
-        return {"image": image, "label": label}
+        return image, label
 
 
 def make_loader(source: BatchSource, *, start: int = 0, prefetch: int = 2) -> grain.DatasetIterator:

@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from data.augment import TRANSFORMS
+from data import augment
 from data.errors import UserError
 from data.sources import AXES
 from gan.augment import POLICIES
@@ -22,8 +22,8 @@ from vrn.filters import FILTERS
 STEMS = ("small", "imagenet", "auto")
 CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": SIZES,
+    "data.augment": augment.NAMES,
     "data.axis": AXES,
-    "data.augment": TRANSFORMS,
     "gan.model": MODELS,
     "gan.dtype": DTYPES,
     "features.dtype": DTYPES,
@@ -97,6 +97,11 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"--config.{section}.batch={batch} cannot be divided into {accumulate} "
                 f"micro-batches; make it a multiple of --config.{section}.accumulate"
             )
+    if "colour" in config.data.augment and config.data.channels != 3:
+        raise UserError(
+            f"--config.data.augment has 'colour', which needs --config.data.channels=3, not "
+            f"{config.data.channels}; leave it out"
+        )
     if config.vrn.batch % 2:
         raise UserError(
             f"--config.vrn.batch={config.vrn.batch} is odd; half of it are positives, so give an "

@@ -81,25 +81,30 @@ def train_step(
 
     Args:
       state: the state; may be donated.
-      batch: 'image' float32 [B, H, W, C] in [-1, 1] and 'label' int32 [B] in [0, num_classes).
+      batch: 'image' float32 [B, H, W, C] in [-1, 1] and 'label' int32 [B] in [0, num_classes); of
+        mixed images also 'mix_label' int32 [B] and 'mix_weight' float32 [B], the share of 'label'
+        in the target.
       key: the run's key for this purpose; the step is folded in here.
       spec: static.
 
     Returns:
-      The next state, and scalars 'loss' (nats), 'accuracy' (share) and 'grad_norm'.
+      The next state, and scalars 'loss' (nats), 'accuracy' (share; by 'label') and 'grad_norm'.
     """
     # Prepared before it is divided: the draws do not depend on how.
     images = spec.prepare(batch["image"], jax.random.fold_in(key, state.step))
 
     def loss_fn(params: Any, _: None, rows: Mapping[str, Array]) -> tuple[Array, Metrics]:
-        targets = optax.smooth_labels(
-            jax.nn.one_hot(rows["label"], spec.num_classes), spec.label_smoothing
-        )
+        targets = jax.nn.one_hot(rows["label"], spec.num_classes)
+        if "mix_label" in rows:
+            share = rows["mix_weight"][:, None]
+            other = jax.nn.one_hot(rows["mix_label"], spec.num_classes)
+            targets = share * targets + (1 - share) * other
+        targets = optax.smooth_labels(targets, spec.label_smoothing)
         logits = spec.model.apply({"params": params}, rows["image"])
         loss = optax.softmax_cross_entropy(logits, targets).mean()
         return loss, {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == rows["label"])}
 
-    rows = {"image": images, "label": batch["label"]}
+    rows = {**batch, "image": images}
     grads, metrics = spec.gradient(loss_fn, state.params, None, rows)
     updates, opt_state = spec.tx.update(grads, state.opt_state, state.params)
     metrics |= {"grad_norm": optax.tree.norm(grads)}

@@ -5,13 +5,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from data.augment import NAMES
 from data.errors import UserError
 from data.loader import BatchSource, Part, make_loader
 from data.records import ArrayRecords
 
 from .conftest import make_records, record_numbers
 
-ALL_AUGMENTATIONS = ("flip", "shift", "rotate", "elastic", "contrast", "noise", "blur")
+GREY_AUGMENTATIONS = tuple(name for name in NAMES if name != "colour")
 
 
 def _numbers(source: BatchSource, steps: range) -> np.ndarray:
@@ -96,7 +97,7 @@ def test_global_batch_is_the_same_on_any_number_of_processes(process_count, rng)
     images = rng.integers(0, 256, (30, 16, 16, 1), dtype=np.uint8)
     records = ArrayRecords(images, np.arange(30) % 3, [str(i) for i in range(30)], list("abc"))
     parts = [Part(records, 7), Part(records, 5, balanced=False, label=-1)]
-    settings = {"seed": 5, "augment": ALL_AUGMENTATIONS, "strength": 0.7}
+    settings = {"seed": 5, "augment": GREY_AUGMENTATIONS, "strength": 0.7}
     whole = BatchSource(parts, **settings)
     shares = [
         BatchSource(parts, **settings, process_index=p, process_count=process_count)
@@ -108,6 +109,19 @@ def test_global_batch_is_the_same_on_any_number_of_processes(process_count, rng)
         for key, expected in whole[step].items():
             found = np.concatenate([piece[key] for piece in pieces])
             np.testing.assert_array_equal(found, expected)
+
+
+def test_mixed_rows_name_the_label_of_the_other_image():
+    records = make_records((8, 8))
+    batch = BatchSource([Part(records, 8)], seed=0, augment=("mixup",), strength=20.0)[3]
+    plain = BatchSource([Part(records, 8)], seed=0)[3]
+    np.testing.assert_array_equal(batch["label"], plain["label"])
+    whose = dict(zip(plain["image"][:, 0, 0, 0], plain["label"], strict=True))
+    for row, weight in enumerate(batch["mix_weight"].astype(float)):
+        rest = batch["image"][row, 0, 0, 0] - weight * plain["image"][row, 0, 0, 0]
+        other = min(whose, key=lambda value: abs((1 - weight) * value - rest))
+        assert whose[other] == batch["mix_label"][row]
+    assert (batch["mix_label"] != batch["label"]).any()
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
@@ -153,6 +167,7 @@ def test_impossible_batches_are_explained(few):
         ({"parts": [Part(few, 2), Part(small, 1)]}, "mix images of shapes"),
         ({"parts": [Part(few, 6)], "process_count": 4}, "batch of 6 can't be shared by 4"),
         ({"parts": [Part(few, 6)], "augment": ("spin",)}, "no augmentation 'spin'; choose from"),
+        ({"parts": [Part(few, 6)], "augment": ("colour",)}, "'colour' needs 3 channels"),
     ]:
         with pytest.raises(UserError, match=message):
             BatchSource(**({"seed": 0} | arguments))

@@ -91,6 +91,11 @@ def test_a_stage_before_its_time_names_the_program_to_run_first(tmp_path):
     assert "launch.prepare" in _fails(*flags, program="train_gan")
 
 
+def test_nothing_to_check(tmp_path):
+    flags = (programs.TINY, f"--workdir={tmp_path / 'run'}")
+    assert "--augment" in _fails(*flags, program="check_data")
+
+
 def test_too_few_negatives(tmp_path):
     # No real image is ever stranger than all others of its class, so nothing is rejected.
     flags = (

@@ -20,6 +20,7 @@ def test_shipped_configurations_pass(module):
         ("data.axis", "transverse", "choose from sagittal, coronal, axial"),
         ("data.max_unreadable", 1.0, "data.max_unreadable=1.0: give a share"),
         ("data.augment", ("shift", "sharpen"), "no 'sharpen'"),
+        ("data.augment", ("shift", "colour"), "needs --config.data.channels=3, not 1"),
         ("gan.loss", "hinged", "choose from non_saturating, hinge, wasserstein"),
         ("gan.model", "biggan", "choose from dcgan, resnet"),
         ("gan.spectral", True, "the dcgan discriminator has no spectral normalisation"),

@@ -8,6 +8,7 @@ import pytest
 from scipy import special
 
 from data.records import ArrayRecords
+from nn.gradient import Gradient
 from nn.resnet import ResNet
 from vrn import classifier, features, traces
 
@@ -61,6 +62,32 @@ def test_one_step_is_gradient_descent_on_smoothed_cross_entropy():
     moved = np.asarray(after.params["head"]["kernel"])
     np.testing.assert_allclose(moved, kernel - 0.5 * flat.T @ gradient, atol=1e-6)
     assert int(after.step) == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_mixed_images_have_mixed_targets(accumulate):
+    spec = tiny_spec(label_smoothing=0.1, gradient=Gradient(accumulate))
+    x, y = shapes(6, 0)
+    state = classifier.init_state(jax.random.key(0), (8, 8, 1), spec=spec)
+    weights = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1], np.float32)
+    batch = {
+        "image": x,
+        "label": y,
+        "mix_label": np.array([1, 1, 0, 0, 1, 0]),
+        "mix_weight": weights,
+    }
+    after, metrics = classifier.train_step(state, batch, jax.random.key(1), spec=spec)
+
+    flat = x.reshape(6, -1).astype(np.float64)
+    logits = flat @ np.asarray(state.params["head"]["kernel"], np.float64)
+    share = weights[:, None].astype(np.float64)
+    targets = share * np.eye(2)[y] + (1 - share) * np.eye(2)[batch["mix_label"]]
+    targets = 0.9 * targets + 0.05
+    loss = -np.mean(np.sum(targets * special.log_softmax(logits, 1), 1))
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
+    gradient = flat.T @ (special.softmax(logits, 1) - targets) / 6
+    moved = np.asarray(after.params["head"]["kernel"]) - state.params["head"]["kernel"]
+    np.testing.assert_allclose(moved, -0.5 * gradient, atol=1e-5)
 
 
 def test_a_resnet_learns_shapes_with_one_compilation():

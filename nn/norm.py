@@ -64,8 +64,7 @@ def _forward(groups: int, epsilon: float, x: jax.Array, scale: jax.Array, shift:
     mean = _group_mean(groups, x, x.sum((1, 2)))
     centred = x - mean[:, None, None, :]
     inverse = lax.rsqrt(_group_mean(groups, x, jnp.square(centred).sum((1, 2))) + epsilon)
-    factor = inverse * scale
-    return _affine(x, factor, shift - mean * factor), (x, mean, inverse, scale)
+    return _affine(centred, inverse * scale, shift), (x, mean, inverse, scale)
 
 
 def _backward(groups: int, epsilon: float, saved: tuple[jax.Array, ...], g: jax.Array):
@@ -76,11 +75,12 @@ def _backward(groups: int, epsilon: float, saved: tuple[jax.Array, ...], g: jax.
     """
     del epsilon
     x, mean, inverse, scale = saved
+    centred = x - mean[:, None, None, :]
     d_shift = g.sum((1, 2))
-    d_scale = (g * (x - mean[:, None, None, :])).sum((1, 2)) * inverse
+    d_scale = (g * centred).sum((1, 2)) * inverse
     slope = -jnp.square(inverse) * _group_mean(groups, x, scale * d_scale)
-    offset = -inverse * _group_mean(groups, x, scale * d_shift) - mean * slope
-    d_x = _affine(g, inverse * scale, offset) + x * slope[:, None, None, :]
+    offset = -inverse * _group_mean(groups, x, scale * d_shift)
+    d_x = _affine(g, inverse * scale, offset) + centred * slope[:, None, None, :]
     return d_x, d_scale, d_shift
 
 

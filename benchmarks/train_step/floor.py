@@ -31,7 +31,7 @@ def _walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
         elif eqn.primitive.name == "cond":  # a choice by platform, in which that for CPU is first
             yield from _walk(eqn.params["branches"][0].jaxpr)
         else:
-            for inner in jax.core.jaxprs_in_params(eqn.params):
+            for inner in jax.extend.core.jaxprs_in_params(eqn.params):
                 for _ in range(eqn.params.get("length", 1)):  # of a scan
                     yield from _walk(inner)
 

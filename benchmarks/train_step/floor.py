@@ -1,8 +1,8 @@
 """The products of a step alone: what it would take if all else were free.
 
 Every convolution and matrix product of our step, in the forms it has there, on operands of its own,
-compiled as one program with nothing between them. It estimates the least that
-a step of these products takes: an estimate, since a step finds some operands in the cache.
+compiled as one program with nothing between them. It estimates the least
+that a step of these products takes, no more: a step finds some operands in the cache.
 """
 
 from collections.abc import Iterator

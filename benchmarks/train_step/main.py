@@ -11,8 +11,9 @@ with code 1.
 Columns: median milliseconds per step of ours, of its products alone (on CPU, see `floor`), of
 PyTorch in its faster memory layout and of `torch.compile` in that layout; PyTorch's time divided by
 ours (above 1 ours is faster); eager PyTorch's divided by that of the products, an estimate of the
-most that ours could reach; our images per second; floating-point operations of the step (see `flops`); and
-the share of the machine's own matrix-product rate, measured in the same run, that our step reaches.
+most that ours could reach; our images per second; floating-point operations of the step (see
+`flops`); and the share of the machine's own matrix-product rate, measured in the same run, that our
+step reaches.
 """
 
 import dataclasses

@@ -59,55 +59,40 @@ class Geometry:
         return tuple(-(-k // s) for k, s in zip(self.kernel, self.strides, strict=True))
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """How many cells all kernels together cover, down and across."""
-        return tuple(n + t - 1 for n, t in zip(self.out_size, self.taps, strict=True))
-
-    @property
     def reverse_pads(self) -> tuple[tuple[int, int], ...]:
         """Padding, possibly negative, of the dilated y when a flipped kernel leads back to x."""
         axes = zip(*dataclasses.astuple(self), self.out_size, strict=True)
         return tuple((k - 1 - low, n + low - 1 - (out - 1) * s) for n, k, s, (low, _), out in axes)
-
-    @property
-    def reverse(self) -> "Geometry":
-        """With strides of one: the convolution of y with the flipped kernel that gives x."""
-        return Geometry(self.out_size, self.kernel, self.strides, self.reverse_pads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _forward(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     """F: x [B, H, W, I], w [KH, KW, I, O] -> y [B, OH, OW, O]."""
     plain = functools.partial(_forward_plain, geometry)
-    if not conv_cpu.suits_forward(geometry):
-        return plain(x, w)
-    return lax.platform_dependent(
-        x, w, cpu=functools.partial(conv_cpu.forward, geometry), default=plain
-    )
+    return _by_platform(conv_cpu.forward(geometry, x.dtype), plain, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _input_gradient(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
     """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I]."""
-    if geometry.strides == (1, 1):
-        return _forward(geometry.reverse, y, jnp.flip(w, (0, 1)).swapaxes(2, 3))
-    return lax.platform_dependent(
-        y,
-        w,
-        cpu=functools.partial(conv_cpu.input_gradient, geometry),
-        default=functools.partial(_input_gradient_plain, geometry),
-    )
+    plain = functools.partial(_input_gradient_plain, geometry)
+    return _by_platform(conv_cpu.input_gradient(geometry, y.dtype, w.shape[2]), plain, y, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     plain = functools.partial(_filter_gradient_plain, geometry)
-    if not conv_cpu.suits_filter_gradient(geometry):
-        return plain(x, y)
-    return lax.platform_dependent(
-        x, y, cpu=functools.partial(conv_cpu.filter_gradient, geometry), default=plain
-    )
+    return _by_platform(conv_cpu.filter_gradient(geometry, x.dtype), plain, x, y)
+
+
+def _by_platform(
+    cpu: conv_cpu.Form | None, default: conv_cpu.Form, left: jax.Array, right: jax.Array
+) -> jax.Array:
+    """The map in the form that suits the platform which the program is compiled for."""
+    if cpu is None:
+        return default(left, right)
+    return lax.platform_dependent(left, right, cpu=cpu, default=default)
 
 
 def _forward_plain(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:

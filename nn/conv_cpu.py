@@ -1,57 +1,72 @@
-"""Forms of the three maps of a convolution that are fast on CPU where XLA's own are slow.
+"""Which form of a convolution's three maps to take on CPU, where XLA's own are slow.
 
-XLA's CPU backend runs most convolutions nearly as fast as matrix products. But it falls back to
-loops 5 to 100 times slower where a kernel is larger than its image, fills dilated images up with
-zeros, and takes the filter gradient of a pointwise convolution for a convolution whose kernel has
-the image's size (docs/performance.md has the numbers).
+In float32 it is the compiled library's (`nn.native`), which comes near the processor's limit. The
+other forms serve where there is none, and other types. XLA's CPU backend falls back to loops 5 to
+100 times slower where a kernel is larger than its image, fills dilated images up with zeros, and
+takes the filter gradient of a pointwise convolution for a convolution whose kernel has the image's
+size (docs/performance.md has the numbers).
 
-The functions take the geometry and operands of `nn.conv` and return the same values.
+The functions take the geometry of `nn.conv` and give a form, a function of the map's operands that
+returns the same values, or None where XLA's own is as good.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nn.native import conv as native
+
 if TYPE_CHECKING:
     from nn.conv import Geometry
+
+Form = Callable[[jax.Array, jax.Array], jax.Array]
 
 # Fewer channels than this are a product's result sooner than a convolution's.
 _FEW = 8
 
 
-def suits_forward(geometry: "Geometry") -> bool:
-    """Whether `forward` is faster than XLA's convolution: the kernel is larger than the image."""
+def forward(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
+    """How to compute F where XLA's convolution is slower."""
+    if native.computes(dtype):
+        return functools.partial(native.forward, geometry)
+    return functools.partial(_padded, geometry) if _outgrows(geometry) else None
+
+
+def input_gradient(geometry: "Geometry", dtype: jnp.dtype, channels: int) -> Form | None:
+    """How to compute T, for so many channels of x, where XLA's convolution is slower."""
+    if geometry.strides != (1, 1) and channels < _FEW:
+        return functools.partial(_spread, geometry)
+    if native.computes(dtype):
+        return functools.partial(native.input_gradient, geometry)
+    # With strides of one it is a convolution like F.
+    dilated = geometry.strides != (1, 1)
+    return functools.partial(_phases, geometry) if dilated or _outgrows(geometry) else None
+
+
+def filter_gradient(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
+    """How to compute W where XLA's convolution is slower."""
+    if native.computes(dtype):
+        return functools.partial(native.filter_gradient, geometry)
+    one_tap = geometry.kernel == (1, 1) and geometry.strides == (1, 1)
+    return _one_product if one_tap and geometry.out_size == geometry.size else None
+
+
+def _outgrows(geometry: "Geometry") -> bool:
+    """Whether the kernel is larger than the image without its padding."""
     return any(k > n for k, n in zip(geometry.kernel, geometry.size, strict=True))
 
 
-def suits_filter_gradient(geometry: "Geometry") -> bool:
-    """Whether `filter_gradient` is defined, and faster than XLA's convolution: one tap."""
-    return (
-        geometry.kernel == (1, 1)
-        and geometry.strides == (1, 1)
-        and geometry.out_size == geometry.size
-    )
-
-
-def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
+def _padded(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
     """F of an image that is padded beforehand, so that the kernel is not larger than it."""
-    # Without the barrier XLA takes the padding into the convolution again.
-    x = lax.optimization_barrier(_pad(x, geometry.pads))
-    return _valid(x, w, geometry.strides)
+    return _convolve(x, w, geometry.pads, geometry.strides)
 
 
-def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
-    """T without the zeros between the rows and columns of y."""
-    few = w.shape[2] < _FEW
-    return _spread(geometry, y, w) if few else _phases(geometry, y, w)
-
-
-def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Array:
+def _one_product(x: jax.Array, y: jax.Array) -> jax.Array:
     """W of a pointwise convolution as one product of matrices; the smaller one is transposed."""
-    del geometry
     left, right = (a.reshape(-1, a.shape[3]) for a in (x, y))
     inputs_fewer = left.shape[1] <= right.shape[1]
     few, many = (left, right) if inputs_fewer else (right, left)
@@ -71,7 +86,7 @@ def _phases(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
     def phase(down: int, across: int) -> jax.Array:
         (rows, above), (columns, beside) = _phase(geometry, 0, down), _phase(geometry, 1, across)
         taps = jnp.flip(w[rows, columns], (0, 1)).swapaxes(2, 3)
-        return _valid(_pad(y, (above, beside)), taps, (1, 1))
+        return _convolve(y, taps, (above, beside), (1, 1))
 
     x = jnp.stack([jnp.stack([phase(i, j) for j in range(sw)], 3) for i in range(sh)], 2)
     x = x.reshape(len(y), x.shape[1] * sh, x.shape[3] * sw, w.shape[2])
@@ -123,8 +138,12 @@ def _pad(x: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *[(*p, 0) for p in pads], (0, 0, 0)])
 
 
-def _valid(x: jax.Array, w: jax.Array, strides: tuple[int, int]) -> jax.Array:
-    """The convolution without padding."""
+def _convolve(
+    x: jax.Array, w: jax.Array, pads: Sequence[tuple[int, int]], strides: tuple[int, int]
+) -> jax.Array:
+    """XLA's convolution of an image that is padded before it."""
+    # Without the barrier XLA takes the padding into the convolution again.
+    x = lax.optimization_barrier(_pad(x, pads))
     return lax.conv_general_dilated(
         x, w, strides, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

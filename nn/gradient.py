@@ -143,4 +143,4 @@ def _after(total: Any, part: Any) -> Any:
 
 def _products(primitive: Any, *_: Any, **__: Any) -> bool:
     """What rematerialisation keeps: the results that cost most to compute again."""
-    return primitive.name in ("conv_general_dilated", "dot_general")
+    return primitive.name in ("conv_general_dilated", "dot_general", "ffi_call")

@@ -9,6 +9,7 @@ from jax import lax
 from nn import conv as conv_lib
 from nn import conv_cpu
 from nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+from nn.native import conv as native
 
 # (size, channels in, channels out, kernel, strides, padding); the first two are the layers of a
 # DCGAN, whose fast forms must not differ from the plain operation.
@@ -35,6 +36,16 @@ CASES = {
     "stride_past_kernel": ((9, 9), 2, 3, (2, 2), (3, 3), "VALID"),
     "kernel_past_image": ((2, 2), 3, 4, (3, 3), (1, 1), 1),
     "kernel_past_image_down": ((3, 2), 3, 4, (5, 4), (2, 2), 2),
+}
+# Channels past one tile of registers, one chunk of the cache, or both; many pixels, many images.
+WIDE = {
+    "two_blocks": ((9, 9), 70, 130, (3, 3), (1, 1), 1),
+    "deep": ((3, 3), 1500, 17, (3, 3), (1, 1), 1),
+    "deep_down": ((6, 6), 17, 1100, (4, 4), (2, 2), "SAME"),
+    "large_kernel": ((5, 5), 200, 200, (3, 3), (1, 1), 1),
+    "large_image": ((70, 65), 5, 7, (3, 3), (1, 1), 1),
+    "past_the_border": ((4, 4), 2, 3, (3, 3), (1, 1), ((5, 4), (3, 6))),
+    "cut": ((9, 9), 2, 3, (3, 3), (1, 1), ((-2, 1), (1, -3))),
 }
 RUNS = [(case, jnp.float64) for case in CASES]
 RUNS += [(case, jnp.float32) for case in ("dcgan", "resnet_down", "asymmetric")]
@@ -120,26 +131,44 @@ def test_conv_transpose_is_the_input_gradient_of_conv(case, dtype):
 @pytest.mark.parametrize("case", CASES)
 def test_the_forms_for_cpu_equal_those_for_accelerators(case, few, monkeypatch):
     monkeypatch.setattr(conv_cpu, "_FEW", few)
-    size, inputs, outputs, kernel, strides, padding = CASES[case]
+    with jax.enable_x64(True):
+        assert_forms_equal_plain(case, jnp.float64)
+
+
+@pytest.mark.skipif(not native.computes(jnp.float32), reason="nn/native/conv.cc is not compiled")
+@pytest.mark.parametrize("case", CASES | WIDE)
+def test_the_compiled_maps_equal_those_for_accelerators(case, monkeypatch):
+    monkeypatch.setattr(conv_cpu, "_FEW", 0)
+    assert_forms_equal_plain(case, jnp.float32)
+
+
+def assert_forms_equal_plain(case, dtype):
+    size, inputs, outputs, kernel, strides, padding = (CASES | WIDE)[case]
     geometry = Geometry(size, kernel, strides, conv_lib._pads(padding, size, kernel, strides))
     shapes = (
         (BATCH, *size, inputs),
         (*kernel, inputs, outputs),
         (BATCH, *geometry.out_size, outputs),
     )
-    with jax.enable_x64(True):
-        x, w, y = (jnp.asarray(a) for a in arrays(5, *shapes))
-        forms = [
-            (conv_cpu.forward, conv_lib._forward_plain, (x, w)),
-            (conv_cpu.input_gradient, conv_lib._input_gradient_plain, (y, w)),
-        ]
-        if conv_cpu.suits_filter_gradient(geometry):
-            forms.append((conv_cpu.filter_gradient, conv_lib._filter_gradient_plain, (x, y)))
-        for ours, plain_form, operands in forms:
-            assert_close(
-                jax.jit(ours, static_argnums=0)(geometry, *operands),
-                plain_form(geometry, *operands),
-            )
+    x, w, y = (jnp.asarray(a, dtype) for a in arrays(5, *shapes))
+    forms = [
+        (conv_cpu.forward(geometry, dtype), conv_lib._forward_plain, (x, w)),
+        (conv_cpu.input_gradient(geometry, dtype, inputs), conv_lib._input_gradient_plain, (y, w)),
+        (conv_cpu.filter_gradient(geometry, dtype), conv_lib._filter_gradient_plain, (x, y)),
+    ]
+    compiled = native.computes(dtype)
+    for ours, plain_form, operands in forms:
+        assert not compiled or ours.func.__module__ == native.__name__
+        if ours is not None:
+            with jax.enable_x64(True):  # the reference
+                expected = plain_form(geometry, *(a.astype(jnp.float64) for a in operands))
+            assert_close(jax.jit(ours)(*operands), expected.astype(dtype))
+
+
+def test_without_a_compiler_float32_takes_the_other_forms(monkeypatch):
+    monkeypatch.setattr(native, "computes", lambda dtype: False)
+    for case in ("dcgan", "pointwise", "kernel_past_image"):
+        assert_forms_equal_plain(case, jnp.float32)
 
 
 def test_conv_transpose_matches_lax_conv_transpose():

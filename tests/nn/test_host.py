@@ -51,13 +51,13 @@ print(jax.jit(conv).lower(x, w).compile().as_text())
 
 @pytest.mark.parametrize("chosen", ["", "--xla_cpu_experimental_ynn_fusion_type=+eltwise"])
 def test_convolutions_are_eigens_unless_the_user_chose(chosen):
-    environment = os.environ | {"XLA_FLAGS": chosen, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    settings = {"XLA_FLAGS": chosen, "JAX_ENABLE_COMPILATION_CACHE": "false", "VRN_NATIVE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", CONVOLUTION],
         capture_output=True,
         text=True,
         check=True,
-        env=environment,
+        env=os.environ | settings,
     )
     assert " convolution(" in done.stdout
     assert ("ynn_fusion(" in done.stdout or "kind=kCustom" in done.stdout) == bool(chosen)
@@ -83,7 +83,7 @@ def test_a_program_starts_again_once_where_that_gives_huge_pages(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        env=environment,
+        env=os.environ | settings,
     )
     kernel = host._KERNEL
     if not kernel.is_file() or "[madvise]" not in kernel.read_text():

@@ -1,0 +1,469 @@
+// The three maps of a convolution in float32 for CPU, as XLA custom calls.
+//
+// Images are [N, H, W, C] and kernels [KH, KW, I, O], as in nn/conv.py. Every map is a sum of outer
+// products held in registers: a tile of P pixels (or P input channels) by V vectors of channels.
+//
+//   gather    F and T: a result pixel sums what its taps read from the source. Pixels that meet the
+//             same taps go together, so that padding and strides cost nothing: no zero is stored
+//             or multiplied.
+//   scatter   W: a tap's block of the kernel sums over all pixels that it meets.
+//
+// The order of additions depends on shapes and the number of threads alone, never on timing.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+namespace ffi = xla::ffi;
+using Image = ffi::Buffer<ffi::F32>;
+using Result = ffi::Result<Image>;
+
+// Registers: 32 of 16 floats (AVX-512), 16 of 8 (AVX), 32 of 4 (NEON); a tile fills most of them.
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16, kVectors = 4;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8, kVectors = 2;
+#else
+constexpr int64_t kLanes = 4, kVectors = 4;
+#endif
+constexpr int64_t kBlock = kLanes * kVectors;
+
+// Pixels of a tile that is V vectors wide.
+constexpr int Height(int vectors) { return vectors > 2 || kVectors == 2 ? 6 : 12; }
+
+// Rows of packed weights that stay in the second-level cache while all pixels pass: 256 KiB.
+constexpr int64_t kChunk = 65536 / kBlock;
+// Pixels that the filter gradient adds up before it turns to the next block of the kernel.
+constexpr int64_t kPixels = 16384 / kBlock;
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+// Runs f(0), ..., f(count - 1) on the threads of the pool and this one. It never waits for a task
+// that has not begun, so that calls from within the pool cannot block each other.
+template <typename F>
+void Parallel(ffi::ThreadPool& pool, int64_t count, const F& f) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  auto state = std::make_shared<State>();
+  // Whoever comes late finds no index left and never touches f.
+  auto work = [state, count, &f] {
+    for (int64_t i; (i = state->next.fetch_add(1)) < count;) {
+      f(i);
+      if (state->done.fetch_add(1) + 1 == count) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        state->finished.notify_one();
+      }
+    }
+  };
+  const int64_t helpers = std::min(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
+  work();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->finished.wait(lock, [&] { return state->done.load() == count; });
+}
+
+int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The accumulators of a tile, loaded from and stored to rows of which only `valid` floats exist.
+template <int P, int V>
+struct Tile {
+  Vec sum[P][V];
+
+  void Clear() {
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < V; ++v) sum[p][v] = Vec{};
+  }
+
+  template <typename Row>
+  void Load(const Row& row, int64_t valid) {
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < V; ++v) {
+        const float* from = row(p) + v * kLanes;
+        if (valid >= (v + 1) * kLanes) {
+          sum[p][v] = *reinterpret_cast<const Vec*>(from);
+        } else {
+          for (int64_t l = 0; l < kLanes; ++l)
+            sum[p][v][l] = v * kLanes + l < valid ? from[l] : 0.0f;
+        }
+      }
+  }
+
+  template <typename Row>
+  void Store(const Row& row, int64_t valid) const {
+    for (int p = 0; p < P; ++p)
+      for (int v = 0; v < V; ++v) {
+        float* to = row(p) + v * kLanes;
+        if (valid >= (v + 1) * kLanes) {
+          *reinterpret_cast<Vec*>(to) = sum[p][v];
+        } else {
+          for (int64_t l = 0; l < kLanes && v * kLanes + l < valid; ++l) to[l] = sum[p][v][l];
+        }
+      }
+  }
+};
+
+// ---------------------------------------------------------------------------------- gather: F, T
+
+// Along one axis: lines of the result that meet the same taps, the first of which reads line
+// `source`, each further one `step` lines on.
+struct Line {
+  int64_t source, result;
+};
+struct Lines {
+  std::vector<int64_t> taps;
+  std::vector<Line> lines;
+};
+
+// The lines of an axis by their taps. F reads x at o s + k - low; T reads y at (i + low - k) / s.
+std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t stride,
+                        int64_t low, bool transposed) {
+  std::map<std::pair<int64_t, int64_t>, Lines> groups;
+  for (int64_t r = 0; r < result; ++r) {
+    Lines line;
+    int64_t first = 0;
+    for (int64_t k = 0; k < kernel; ++k) {
+      const int64_t at = transposed ? r + low - k : r * stride + k - low;
+      if (transposed && at % stride != 0) continue;
+      const int64_t from = transposed ? at / stride : at;
+      if (at < 0 || from >= source) continue;
+      if (line.taps.empty()) first = from;
+      line.taps.push_back(k);
+    }
+    const auto key = line.taps.empty() ? std::make_pair<int64_t, int64_t>(-1, -1)
+                                       : std::make_pair(line.taps.front(), line.taps.back());
+    Lines& group = groups.emplace(key, line).first->second;
+    group.lines.push_back({first, r});
+  }
+  std::vector<Lines> all;
+  for (auto& group : groups) all.push_back(std::move(group.second));
+  return all;
+}
+
+struct Tap {
+  int64_t source;  // where it reads, in floats from where the first tap does
+  int64_t weight;  // its number in the kernel
+};
+
+struct Pixel {
+  const float* source;
+  float* result;
+};
+
+// Adds taps [first, last) and channels [begin, end) of P pixels up, V vectors wide.
+template <int P, int V>
+void Gather(const Pixel* pixels, const Tap* first, const Tap* last, int64_t begin, int64_t end,
+            int64_t channels, const float* panel, int64_t valid, bool add) {
+  Tile<P, V> tile;
+  const auto row = [&](int p) { return pixels[p].result; };
+  if (add) {
+    tile.Load(row, valid);
+  } else {
+    tile.Clear();
+  }
+  for (const Tap* tap = first; tap != last; ++tap) {
+    const float* source[P];
+    for (int p = 0; p < P; ++p) source[p] = pixels[p].source + tap->source;
+    const float* w = panel + (tap->weight * channels + begin) * V * kLanes;
+    for (int64_t c = begin; c < end; ++c, w += V * kLanes) {
+      Vec wide[V];
+      for (int v = 0; v < V; ++v) wide[v] = reinterpret_cast<const Vec*>(w)[v];
+#pragma GCC unroll 12
+      for (int p = 0; p < P; ++p) {
+        const float one = source[p][c];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) tile.sum[p][v] += wide[v] * one;
+      }
+    }
+  }
+  tile.Store(row, valid);
+}
+
+// ------------------------------------------------------------------------------------- scatter: W
+
+// Pixels side by side that a tap meets: where x and the packed y of the first one are.
+struct Run {
+  const float* x;
+  const float* y;
+};
+
+// Adds the products of P channels of x and V vectors of y up over all pixels of the runs.
+template <int P, int V>
+void Scatter(const Run* first, const Run* last, int64_t length, int64_t channel, int64_t step,
+             float* w, int64_t outputs, int64_t valid, bool add) {
+  Tile<P, V> tile;
+  const auto row = [&](int p) { return w + p * outputs; };
+  if (add) {
+    tile.Load(row, valid);
+  } else {
+    tile.Clear();
+  }
+  for (const Run* run = first; run != last; ++run) {
+    const float* x = run->x + channel;
+    const float* y = run->y;
+    for (int64_t i = 0; i < length; ++i, x += step, y += V * kLanes) {
+      Vec wide[V];
+      for (int v = 0; v < V; ++v) wide[v] = reinterpret_cast<const Vec*>(y)[v];
+#pragma GCC unroll 12
+      for (int p = 0; p < P; ++p) {
+        const float one = x[p];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) tile.sum[p][v] += wide[v] * one;
+      }
+    }
+  }
+  tile.Store(row, valid);
+}
+
+// Calls f with the compile-time constants nearest to the run-time ones.
+template <int P, int V, typename F>
+void WithHeight(int64_t height, const F& f) {
+  if (height == P) {
+    f(std::integral_constant<int, P>(), std::integral_constant<int, V>());
+  } else if constexpr (P > 1) {
+    WithHeight<P - 1, V>(height, f);
+  }
+}
+template <int V = kVectors, typename F>
+void WithTile(int64_t height, int64_t vectors, const F& f) {
+  if (vectors == V) {
+    WithHeight<Height(V), V>(height, f);
+  } else if constexpr (V > 1) {
+    WithTile<V - 1>(height, vectors, f);
+  }
+}
+
+// The largest tile height that splits `count` evenly.
+int64_t Share(int64_t count, int64_t vectors) {
+  return Ceil(count, Ceil(count, Height(static_cast<int>(vectors))));
+}
+
+// A block of channels of the result: kBlock of them, or what is left.
+struct Block {
+  int64_t first, valid, vectors;
+  Block(int64_t number, int64_t channels)
+      : first(number * kBlock),
+        valid(std::min(kBlock, channels - first)),
+        vectors(Ceil(valid, kLanes)) {}
+};
+
+// Weights as the tiles read them: [block][tap][source channel][channel of the block].
+void Pack(const float* w, float* packed, const Block& block, int64_t taps, int64_t sources,
+          int64_t results, bool transposed) {
+  const int64_t width = block.vectors * kLanes;
+  float* to = packed + block.first * taps * sources;
+  for (int64_t t = 0; t < taps; ++t, w += sources * results, to += sources * width) {
+    for (int64_t c = 0; c < sources; ++c) {
+      std::fill(to + c * width + block.valid, to + (c + 1) * width, 0.0f);
+      if (!transposed)
+        std::copy_n(w + c * results + block.first, block.valid, to + c * width);
+    }
+    if (!transposed) continue;
+    constexpr int64_t kSide = 16;  // one line of the cache
+    for (int64_t c0 = 0; c0 < sources; c0 += kSide)
+      for (int64_t r = 0; r < block.valid; ++r)
+        for (int64_t c = c0; c < std::min(c0 + kSide, sources); ++c)
+          to[c * width + r] = w[(block.first + r) * sources + c];
+  }
+}
+
+ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result result,
+                      Result packed, ffi::Span<const int64_t> strides,
+                      ffi::Span<const int64_t> lows, bool transposed) {
+  const auto from = source.dimensions(), to = result->dimensions(), w = weights.dimensions();
+  const int64_t images = from[0], channels = from[3], outputs = to[3], taps = w[0] * w[1];
+  const int64_t blocks = Ceil(outputs, kBlock);
+  if (static_cast<int64_t>(packed->element_count()) <
+      taps * channels * Ceil(outputs, kLanes) * kLanes)
+    return ffi::Error::InvalidArgument("the buffer for packed weights is too small");
+
+  Parallel(pool, blocks, [&](int64_t b) {
+    Pack(weights.typed_data(), packed->typed_data(), Block(b, outputs), taps, channels, outputs,
+         transposed);
+  });
+
+  struct Group {
+    const Lines *rows, *columns;
+    std::vector<Tap> taps;
+  };
+  const int64_t step = transposed ? -1 : 1;
+  const auto rows = Axis(from[1], to[1], w[0], strides[0], lows[0], transposed);
+  const auto columns = Axis(from[2], to[2], w[1], strides[1], lows[1], transposed);
+  std::vector<Group> groups;
+  for (const Lines& row : rows)
+    for (const Lines& column : columns) {
+      Group group{&row, &column, {}};
+      for (size_t i = 0; i < row.taps.size(); ++i)
+        for (size_t j = 0; j < column.taps.size(); ++j) {
+          const int64_t down = row.taps[i] - row.taps[0];
+          const int64_t across = column.taps[j] - column.taps[0];
+          const int64_t lines = transposed ? down / strides[0] : down;
+          const int64_t cells = transposed ? across / strides[1] : across;
+          group.taps.push_back({step * (lines * from[2] + cells) * channels,
+                                row.taps[i] * w[1] + column.taps[j]});
+        }
+      groups.push_back(std::move(group));
+    }
+
+  const int64_t wanted = 4 * std::max<int64_t>(pool.num_threads(), 1);
+  const int64_t shares = std::min(images, wanted);
+  const int64_t splits = std::min(blocks, Ceil(wanted, shares));
+  Parallel(pool, shares * splits, [&](int64_t task) {
+    const int64_t share = task / splits, split = task % splits;
+    const int64_t begin = images * share / shares, end = images * (share + 1) / shares;
+    for (int64_t b = blocks * split / splits; b < blocks * (split + 1) / splits; ++b) {
+      const Block block(b, outputs);
+      const float* panel = packed->typed_data() + block.first * taps * channels;
+      for (const Group& group : groups) {
+        const auto &down = group.rows->lines, &across = group.columns->lines;
+        const int64_t pixels = (end - begin) * down.size() * across.size();
+        const int64_t height = Share(pixels, block.vectors);
+        const int64_t deep = std::min(channels, kChunk);
+        const int64_t together = std::max<int64_t>(1, kChunk / channels);
+        const Tap* last = group.taps.data() + group.taps.size();
+        bool add = false;
+        for (const Tap* tap = group.taps.data(); tap != last || !add;) {
+          const Tap* until = tap + std::min<int64_t>(together, last - tap);
+          for (int64_t c = 0; c < channels; c += deep) {
+            size_t column = 0, row = 0;
+            int64_t image = begin;
+            for (int64_t left = pixels; left > 0;) {
+              Pixel tile[16];
+              const int64_t count = std::min(height, left);
+              for (int64_t p = 0; p < count; ++p) {
+                const Line &r = down[row], &q = across[column];
+                tile[p].source = source.typed_data() +
+                                 ((image * from[1] + r.source) * from[2] + q.source) * channels;
+                tile[p].result = result->typed_data() + block.first +
+                                 ((image * to[1] + r.result) * to[2] + q.result) * outputs;
+                if (++column == across.size()) {
+                  column = 0;
+                  if (++row == down.size()) row = 0, ++image;
+                }
+              }
+              WithTile(count, block.vectors, [&](auto P, auto V) {
+                Gather<P, V>(tile, tap, until, c, std::min(c + deep, channels), channels, panel,
+                             block.valid, add);
+              });
+              left -= count;
+            }
+            add = true;
+          }
+          tap = until;
+        }
+      }
+    }
+  });
+  return ffi::Error::Success();
+}
+
+ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result partial,
+                       ffi::Span<const int64_t> strides, ffi::Span<const int64_t> lows) {
+  const auto in = x.dimensions(), out = y.dimensions(), kernel = w->dimensions();
+  const int64_t channels = in[3], outputs = out[3], taps = kernel[0] * kernel[1];
+  const int64_t size = taps * channels * outputs, blocks = Ceil(outputs, kBlock);
+  const int64_t lines = in[0] * out[1];
+  // A small kernel is summed in parts of the images, a large one in parts of the kernel.
+  const int64_t parts = std::max<int64_t>(1, partial->element_count() / size);
+  const int64_t splits = parts > 1 ? 1 : taps;
+  const int64_t together = std::max<int64_t>(1, kPixels / out[2]);
+
+  Parallel(pool, parts * (parts > 1 ? 1 : blocks) * splits, [&](int64_t task) {
+    const int64_t part = parts > 1 ? task : 0;
+    const int64_t end = lines * (part + 1) / parts;
+    const int64_t first_block = parts > 1 ? 0 : task / splits;
+    const int64_t last_block = parts > 1 ? blocks : first_block + 1;
+    const int64_t first_tap = parts > 1 ? 0 : task % splits;
+    const int64_t last_tap = parts > 1 ? taps : first_tap + 1;
+    float* sums = parts > 1 ? partial->typed_data() + part * size : w->typed_data();
+    std::vector<float> panel(together * out[2] * kBlock);
+    std::vector<Run> runs;
+    bool add = false;
+    for (int64_t line = lines * part / parts; line < end; line += together, add = true) {
+      const int64_t last = std::min(line + together, end);
+      for (int64_t b = first_block; b < last_block; ++b) {
+        const Block block(b, outputs);
+        const int64_t width = block.vectors * kLanes;
+        const float* from = y.typed_data() + line * out[2] * outputs + block.first;
+        float* to = panel.data();
+        for (int64_t i = 0; i < (last - line) * out[2]; ++i, from += outputs, to += width)
+          std::fill(std::copy_n(from, block.valid, to), to + width, 0.0f);
+        for (int64_t tap = first_tap; tap < last_tap; ++tap) {
+          const int64_t down = tap / kernel[1] - lows[0], across = tap % kernel[1] - lows[1];
+          // Columns o of y for which 0 <= o stride + across < W.
+          const int64_t low = std::max<int64_t>(0, Ceil(-across, strides[1]));
+          const int64_t high =
+              across < in[2] ? std::min(out[2], (in[2] - 1 - across) / strides[1] + 1) : 0;
+          runs.clear();
+          for (int64_t l = line; l < last && low < high; ++l) {
+            const int64_t row = l % out[1] * strides[0] + down;
+            if (row < 0 || row >= in[1]) continue;
+            const int64_t column = low * strides[1] + across;
+            runs.push_back(
+                {x.typed_data() + ((l / out[1] * in[1] + row) * in[2] + column) * channels,
+                 panel.data() + ((l - line) * out[2] + low) * width});
+          }
+          const int64_t height = Share(channels, block.vectors);
+          for (int64_t c = 0; c < channels; c += height) {
+            float* tile = sums + (tap * channels + c) * outputs + block.first;
+            WithTile(std::min(height, channels - c), block.vectors, [&](auto P, auto V) {
+              Scatter<P, V>(runs.data(), runs.data() + runs.size(), high - low, c,
+                            strides[1] * channels, tile, outputs, block.valid, add);
+            });
+          }
+        }
+      }
+    }
+  });
+
+  if (parts > 1) {
+    constexpr int64_t kSlice = 4096;
+    Parallel(pool, Ceil(size, kSlice), [&](int64_t slice) {
+      const int64_t begin = slice * kSlice, end = std::min(begin + kSlice, size);
+      float* to = w->typed_data();
+      std::copy(partial->typed_data() + begin, partial->typed_data() + end, to + begin);
+      for (int64_t part = 1; part < parts; ++part) {
+        const float* from = partial->typed_data() + part * size;
+        for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+      }
+    });
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_gather, GatherImpl,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Image>()
+                                  .Arg<Image>()
+                                  .Ret<Image>()
+                                  .Ret<Image>()
+                                  .Attr<ffi::Span<const int64_t>>("strides")
+                                  .Attr<ffi::Span<const int64_t>>("lows")
+                                  .Attr<bool>("transposed"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_scatter, ScatterImpl,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Image>()
+                                  .Arg<Image>()
+                                  .Ret<Image>()
+                                  .Ret<Image>()
+                                  .Attr<ffi::Span<const int64_t>>("strides")
+                                  .Attr<ffi::Span<const int64_t>>("lows"));
+
+extern "C" int64_t vrn_conv_lanes() { return kLanes; }

@@ -46,6 +46,9 @@ constexpr int64_t kChunk = 65536 / kBlock;
 // Pixels that the filter gradient adds up before it turns to the next block of the kernel.
 constexpr int64_t kPixels = 16384 / kBlock;
 
+// Floats in a line of the cache.
+constexpr int64_t kLine = 16;
+
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
 // Runs f(0), ..., f(count - 1) on the threads of the pool and this one. It never waits for a task
@@ -117,8 +120,8 @@ struct Tile {
 
 // ---------------------------------------------------------------------------------- gather: F, T
 
-// Along one axis: lines of the result that meet the same taps, the first of which reads line
-// `source`, each further one `step` lines on.
+// Along one axis: lines of the result that meet the same taps. The first tap reads line `source`,
+// each further one the next line.
 struct Line {
   int64_t source, result;
 };
@@ -134,7 +137,8 @@ std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t 
   for (int64_t r = 0; r < result; ++r) {
     Lines line;
     int64_t first = 0;
-    for (int64_t k = 0; k < kernel; ++k) {
+    for (int64_t i = 0; i < kernel; ++i) {
+      const int64_t k = transposed ? kernel - 1 - i : i;
       const int64_t at = transposed ? r + low - k : r * stride + k - low;
       if (transposed && at % stride != 0) continue;
       const int64_t from = transposed ? at / stride : at;
@@ -271,10 +275,9 @@ void Pack(const float* w, float* packed, const Block& block, int64_t taps, int64
         std::copy_n(w + c * results + block.first, block.valid, to + c * width);
     }
     if (!transposed) continue;
-    constexpr int64_t kSide = 16;  // one line of the cache
-    for (int64_t c0 = 0; c0 < sources; c0 += kSide)
+    for (int64_t c0 = 0; c0 < sources; c0 += kLine)
       for (int64_t r = 0; r < block.valid; ++r)
-        for (int64_t c = c0; c < std::min(c0 + kSide, sources); ++c)
+        for (int64_t c = c0; c < std::min(c0 + kLine, sources); ++c)
           to[c * width + r] = w[(block.first + r) * sources + c];
   }
 }
@@ -298,7 +301,6 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
     const Lines *rows, *columns;
     std::vector<Tap> taps;
   };
-  const int64_t step = transposed ? -1 : 1;
   const auto rows = Axis(from[1], to[1], w[0], strides[0], lows[0], transposed);
   const auto columns = Axis(from[2], to[2], w[1], strides[1], lows[1], transposed);
   std::vector<Group> groups;
@@ -307,12 +309,8 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
       Group group{&row, &column, {}};
       for (size_t i = 0; i < row.taps.size(); ++i)
         for (size_t j = 0; j < column.taps.size(); ++j) {
-          const int64_t down = row.taps[i] - row.taps[0];
-          const int64_t across = column.taps[j] - column.taps[0];
-          const int64_t lines = transposed ? down / strides[0] : down;
-          const int64_t cells = transposed ? across / strides[1] : across;
-          group.taps.push_back({step * (lines * from[2] + cells) * channels,
-                                row.taps[i] * w[1] + column.taps[j]});
+          const int64_t source = (static_cast<int64_t>(i) * from[2] + j) * channels;
+          group.taps.push_back({source, row.taps[i] * w[1] + column.taps[j]});
         }
       groups.push_back(std::move(group));
     }
@@ -388,7 +386,10 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
     const int64_t first_tap = parts > 1 ? 0 : task % splits;
     const int64_t last_tap = parts > 1 ? taps : first_tap + 1;
     float* sums = parts > 1 ? partial->typed_data() + part * size : w->typed_data();
-    std::vector<float> panel(together * out[2] * kBlock);
+    std::vector<float> storage(together * out[2] * kBlock + kLine);
+    float* const panel = reinterpret_cast<float*>(
+        Ceil(reinterpret_cast<intptr_t>(storage.data()), kLine * sizeof(float)) * kLine *
+        sizeof(float));
     std::vector<Run> runs;
     bool add = false;
     for (int64_t line = lines * part / parts; line < end; line += together, add = true) {
@@ -397,7 +398,7 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
         const Block block(b, outputs);
         const int64_t width = block.vectors * kLanes;
         const float* from = y.typed_data() + line * out[2] * outputs + block.first;
-        float* to = panel.data();
+        float* to = panel;
         for (int64_t i = 0; i < (last - line) * out[2]; ++i, from += outputs, to += width)
           std::fill(std::copy_n(from, block.valid, to), to + width, 0.0f);
         for (int64_t tap = first_tap; tap < last_tap; ++tap) {
@@ -413,7 +414,7 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
             const int64_t column = low * strides[1] + across;
             runs.push_back(
                 {x.typed_data() + ((l / out[1] * in[1] + row) * in[2] + column) * channels,
-                 panel.data() + ((l - line) * out[2] + low) * width});
+                 panel + ((l - line) * out[2] + low) * width});
           }
           const int64_t height = Share(channels, block.vectors);
           for (int64_t c = 0; c < channels; c += height) {

@@ -83,7 +83,7 @@ def test_a_program_starts_again_once_where_that_gives_huge_pages(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | settings,
+        env=environment,
     )
     kernel = host._KERNEL
     if not kernel.is_file() or "[madvise]" not in kernel.read_text():

@@ -183,11 +183,11 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     return found
 
 
-def _status(name: str) -> int:
-    """A memory of this process in bytes, as Linux names it."""
+def status(name: str, process: str = "self") -> int:
+    """A memory of a process, by its id, in bytes, as Linux names it."""
     # Not getrusage: it counts what the parent took before this program was started.
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(rf"{name}:\s*(\d+) kB", status)[1]) * 1024
+    text = pathlib.Path("/proc", process, "status").read_text()
+    return int(re.search(rf"{name}:\s*(\d+) kB", text)[1]) * 1024
 
 
 def peaks(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[int]:
@@ -201,7 +201,7 @@ def peaks(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[int]
     def watch() -> None:
         nonlocal largest
         while not ended.wait(0.01):
-            largest = max(largest, _status("RssAnon"))
+            largest = max(largest, status("RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -211,7 +211,7 @@ def peaks(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[int]
     finally:
         ended.set()
         watcher.join()
-    return [largest, _status("VmHWM")]
+    return [largest, status("VmHWM")]
 
 
 def memory(workdir: pathlib.Path) -> dict[str, float]:

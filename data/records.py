@@ -4,7 +4,6 @@ Inside the project images are NHWC float32 in [-1, 1]; stored, they keep their o
 uint16 or float32). `to_unit` and `from_unit` convert between the two without loss.
 """
 
-import contextlib
 import hashlib
 import os
 import pathlib
@@ -13,15 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from data import shards, tables
+from data import checks, record_writer, shards, tables
 from data.errors import UserError
 
 # Images smaller than this in total are held in memory, larger sets are read record by record.
 IN_MEMORY_BYTES = 1 << 30
-_READ_BLOCK = 4096
 # Storage value v in [0, top] maps to v / (top / 2) - 1; float32 is stored as it is.
 _HALF_RANGE = {np.dtype(np.uint8): 127.5, np.dtype(np.uint16): 32767.5}
-STORAGE_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 
 def to_unit(raw: np.ndarray) -> np.ndarray:
@@ -96,6 +93,9 @@ class Records(Protocol):
     def subset(self, indices: np.ndarray) -> "Records":
         """The records at ``indices`` (integers [n] or a mask [N]), in that order."""
 
+    def without_labels(self) -> "Records":
+        """The same images with every label missing (-1)."""
+
     def digest(self) -> str:
         """SHA-256 over pixels, labels, ids, groups and class names: the set's identity."""
 
@@ -125,9 +125,8 @@ class RecordsBase:
     def digest(self) -> str:
         """See `Records.digest`; reads the pixels in blocks, so memory stays bounded."""
         hasher = hashlib.sha256(repr((self.image_shape, self.dtype.str, self.class_names)).encode())
-        for start in range(0, len(self), _READ_BLOCK):
-            block = self.read_raw(np.arange(start, min(start + _READ_BLOCK, len(self))))
-            hasher.update(np.ascontiguousarray(block).data)
+        for rows in record_writer.blocks(0, len(self), self.image_shape, self.dtype):
+            hasher.update(np.ascontiguousarray(self.read_raw(rows)).data)
         hasher.update(np.ascontiguousarray(self.labels, "<i8").data)
         for text in (self.ids, self.groups if self.groups is not None else ()):
             # Length-prefixed: joining would let two different lists share a digest.
@@ -184,7 +183,7 @@ class ArrayRecords(RecordsBase):
         return self._with(chosen, self.labels[chosen])
 
     def without_labels(self) -> "ArrayRecords":
-        """The same images with every label missing (-1)."""
+        """See `Records.without_labels`."""
         return self._with(slice(None), np.full(len(self), -1, np.int64))
 
     def _with(self, chosen: np.ndarray | slice, labels: np.ndarray) -> "ArrayRecords":
@@ -199,62 +198,35 @@ class ArrayRecords(RecordsBase):
     def _validate(self, where: str) -> None:
         if self.images.ndim != 4:
             raise UserError(f"{where} has shape {self.images.shape}; images must be [N, H, W, C].")
-        if self.dtype not in STORAGE_DTYPES:
-            raise UserError(
-                f"{where} has pixels of type {self.dtype}; "
-                "store them as uint8, uint16 or float32 in [-1, 1]."
-            )
-        columns = {"labels": self.labels, "ids": self.ids, "groups": self.groups}
-        for name, column in columns.items():
-            if column is not None and column.shape != (len(self.images),):
-                raise UserError(
-                    f"{where} has {len(self.images)} images but {name} of shape {column.shape}; "
-                    "give one per image."
-                )
-        if not np.issubdtype(self.labels.dtype, np.integer):
-            raise UserError(
-                f"{where} has labels of type {self.labels.dtype}; give integers from 0."
-            )
-        count = len(self.class_names)
-        if count == 0 or len(set(self.class_names)) != count:
-            raise UserError(
-                f"{where} has class names {list(self.class_names)}; give each class its own name."
-            )
-        wrong = np.flatnonzero((self.labels < -1) | (self.labels >= count))
-        if wrong.size:
-            raise UserError(
-                f"{where}: image '{self.ids[wrong[0]]}' has label {self.labels[wrong[0]]}, out of "
-                f"range for {count} classes; labels go from 0 to {count - 1}, -1 = missing."
-            )
-        names, counts = np.unique(self.ids, return_counts=True)
-        if len(names) != len(self.ids):
-            raise UserError(
-                f"{where}: the id '{names[counts.argmax()]}' occurs {counts.max()} times; "
-                "give every image its own id."
-            )
-        if self.dtype == np.float32 and len(self.images):
-            self._validate_floats(where)
+        checks.check_dtype(where, self.dtype)
+        checks.check_columns(
+            where, len(self.images), self.labels, self.ids, self.groups, self.class_names
+        )
+        if self.dtype == np.float32:
+            checks.check_floats(where, self.images, self.ids)
 
-    def _validate_floats(self, where: str) -> None:
-        flat = self.images.reshape(len(self.images), -1)
-        bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
-        if bad.size:
-            raise UserError(
-                f"{where}: image '{self.ids[bad[0]]}' holds NaN or infinite pixels; "
-                "mend or remove it."
-            )
-        low, high = flat.min(), flat.max()
-        if low < -1 or high > 1:
-            raise UserError(
-                f"{where} has float pixels from {low:g} to {high:g}; "
-                "scale them to [-1, 1], or store uint8 or uint16."
-            )
+
+class _Stored(Protocol):
+    """Images on disk: `data.shards.StoredSplit`, or the spool of a source."""
+
+    image_shape: tuple[int, int, int]
+    dtype: np.dtype
+    class_names: tuple[str, ...]
+
+    def read_images(self, indices: Sequence[int] | np.ndarray) -> np.ndarray: ...
 
 
 class StoredRecords(RecordsBase):
     """Records too large for memory: labels and ids are held, pixels are read when asked for."""
 
-    def __init__(self, stored: shards.StoredSplit, order: np.ndarray, columns: "_Columns") -> None:
+    def __init__(self, stored: _Stored, order: np.ndarray, columns: "_Columns") -> None:
+        """Records whose images are rows ``order`` [N] of ``stored``.
+
+        Args:
+            stored: the images.
+            order: integers [N].
+            columns: labels, ids and groups [N] as in `ArrayRecords`, and whether all is synthetic.
+        """
         self._stored, self._order = stored, order
         self._columns = columns
         self.labels, self.ids, self.groups, self.synthetic = columns
@@ -273,6 +245,11 @@ class StoredRecords(RecordsBase):
         columns = (labels[chosen], ids[chosen], groups, synthetic)
         return StoredRecords(self._stored, self._order[chosen], columns)
 
+    def without_labels(self) -> "StoredRecords":
+        """See `Records.without_labels`."""
+        columns = (np.full(len(self), -1, np.int64), *self._columns[1:])
+        return StoredRecords(self._stored, self._order, columns)
+
 
 _Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]
 
@@ -281,14 +258,6 @@ def as_indices(indices: np.ndarray) -> np.ndarray:
     """Indices int64 [n] of indices or of a mask [N]."""
     indices = np.asarray(indices)
     return np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
-
-
-def check_split_allowed(split: str, records: Records) -> None:
-    """Raise UserError if synthetic images would be validated or tested on."""
-    if split in ("val", "test") and records.synthetic:
-        raise UserError(
-            f"the '{split}' split would hold synthetic images; validate and test on real ones only."
-        )
 
 
 def write_records(
@@ -311,39 +280,11 @@ def write_records(
     Raises:
         UserError: an empty split, splits that don't fit together, or synthetic 'val' or 'test'.
     """
-    first = next(iter(splits.values()))
-    for split, records in splits.items():
-        check_split_allowed(split, records)
-        if len(records) == 0:
-            raise UserError(f"{directory}: the '{split}' split would be empty; leave it out.")
-        for what in ("image_shape", "dtype", "class_names"):
-            if getattr(records, what) != getattr(first, what):
-                raise UserError(
-                    f"{directory}: the '{split}' split has {what} {getattr(records, what)}, "
-                    f"another has {getattr(first, what)}; they must agree."
-                )
-    features = shards.make_features(first.image_shape, first.dtype, first.class_names)
-    with tables.atomic_dir(directory) as aside, contextlib.ExitStack() as stack:
-        entries = {}
-        for split, records in splits.items():
-            writer = shards.SplitWriter(aside, name=name, split=split, num_shards=num_shards)
-            stack.callback(writer.abandon)  # a failed write must not leave open files behind
-            _write_split(writer, records)
-            entries[split] = writer.close()
-        stack.pop_all()
-        shards.write_metadata(aside, entries, name=name, features=features, description=description)
-
-
-def _write_split(writer: shards.SplitWriter, records: Records) -> None:
-    for start in range(0, len(records), _READ_BLOCK):
-        indices = np.arange(start, min(start + _READ_BLOCK, len(records)))
-        for i, image in zip(indices, records.read_raw(indices), strict=True):
-            group = "" if records.groups is None else str(records.groups[i])
-            writer.write(
-                shards.encode(
-                    image, records.labels[i], str(records.ids[i]), group, records.synthetic
-                )
-            )
+    with tables.atomic_dir(directory) as aside:
+        longest = max(map(len, splits.values()))
+        rows = max(1, -(-longest // num_shards))
+        record_writer.fill(aside, splits, name=name, description=description, shard_rows=rows)
+        record_writer.clear(aside)
 
 
 def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords | StoredRecords:
@@ -361,9 +302,8 @@ def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords 
         np.empty((count, *stored.image_shape), stored.dtype) if total < IN_MEMORY_BYTES else None
     )
     rows = []
-    for start in range(0, count, _READ_BLOCK):
-        block = stored.read(np.arange(start, min(start + _READ_BLOCK, count)))
-        for i, row in enumerate(block, start):
+    for block in record_writer.blocks(0, count, stored.image_shape, stored.dtype):
+        for i, row in zip(block, stored.read(block), strict=True):
             image = row.pop("image")
             if images is not None:
                 images[i] = image

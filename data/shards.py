@@ -178,39 +178,6 @@ def _template(directory: pathlib.Path, name: str, split: str) -> tfds.core.Shard
     )
 
 
-class SplitWriter:
-    """Writes one split's records round-robin into a fixed number of shards.
-
-    The number of records need not be known beforehand. tfds numbers records shard after shard, so
-    with several shards the reading order differs from the writing order.
-    """
-
-    def __init__(
-        self, directory: pathlib.Path, *, name: str, split: str, num_shards: int = 1
-    ) -> None:
-        self._shards = [
-            ShardWriter(shard_path(directory, name, split, index, num_shards))
-            for index in range(num_shards)
-        ]
-        self._next = 0
-
-    def write(self, record: bytes) -> None:
-        """Append one record."""
-        self._shards[self._next].write([record])
-        self._next = (self._next + 1) % len(self._shards)
-
-    def close(self) -> list[dict[str, Any]]:
-        """Finish the shard files and return the entry of each."""
-        for shard in self._shards:
-            shard.close()
-        return [shard.entry() for shard in self._shards]
-
-    def abandon(self) -> None:
-        """Stop writing and delete the files."""
-        for shard in self._shards:
-            shard.abandon()
-
-
 def write_metadata(
     directory: pathlib.Path,
     splits: Mapping[str, Sequence[Mapping[str, Any]]],

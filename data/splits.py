@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from data.checks import check_split_allowed
 from data.errors import UserError
-from data.records import ArrayRecords, check_split_allowed
+from data.records import Records
 from data.sources import Source
 
 # Orders of the groups tried before giving up on having every class on both sides.
@@ -24,10 +25,10 @@ class Splits:
         val, test: real, labelled, never trained on.
     """
 
-    train: ArrayRecords
-    unlabelled: ArrayRecords
-    val: ArrayRecords
-    test: ArrayRecords
+    train: Records
+    unlabelled: Records
+    val: Records
+    test: Records
 
     def __post_init__(self) -> None:
         check_split_allowed("val", self.val)
@@ -75,7 +76,7 @@ def make_splits(
         UserError: a fraction out of range, a class or count that isn't there, or groups that can't
             be divided.
     """
-    own: dict[str, ArrayRecords] = {
+    own: dict[str, Records] = {
         name: source.splits[name] for name in ("val", "test") if name in source.splits
     }
     rest = source.splits.get("train", source.splits.get("all"))
@@ -107,7 +108,7 @@ def make_splits(
     )
 
 
-def _check_disjoint(spec: str, rest: ArrayRecords, own: Mapping[str, ArrayRecords]) -> None:
+def _check_disjoint(spec: str, rest: Records, own: Mapping[str, Records]) -> None:
     """Refuse a source whose own splits share images or groups, or have unlabelled val or test."""
     named = {"train": rest, **own}
     for name, records in own.items():
@@ -128,7 +129,7 @@ def _check_disjoint(spec: str, rest: ArrayRecords, own: Mapping[str, ArrayRecord
                 )
 
 
-def _groups_of(records: ArrayRecords, indices: np.ndarray) -> np.ndarray:
+def _groups_of(records: Records, indices: np.ndarray) -> np.ndarray:
     """Group number per image at ``indices``; an unknown group ('') is a group of its own."""
     if records.groups is None:
         return np.arange(len(indices))
@@ -138,7 +139,7 @@ def _groups_of(records: ArrayRecords, indices: np.ndarray) -> np.ndarray:
 
 
 def _hold_out(
-    records: ArrayRecords,
+    records: Records,
     available: np.ndarray,
     target: np.ndarray,
     name: str,
@@ -183,14 +184,14 @@ def _walk_groups(counts: np.ndarray, target: np.ndarray, order: np.ndarray) -> n
     return taken
 
 
-def _without(records: ArrayRecords, available: np.ndarray, held: np.ndarray) -> np.ndarray:
+def _without(records: Records, available: np.ndarray, held: np.ndarray) -> np.ndarray:
     """What is left of ``available``: neither in ``held`` nor, labelled or not, of its groups."""
     groups = _groups_of(records, available)
     return available[~np.isin(groups, groups[np.isin(available, held)])]
 
 
 def _choose_train(
-    records: ArrayRecords,
+    records: Records,
     available: np.ndarray,
     real_per_class: int,
     per_class: Mapping[str | int, int],

@@ -24,7 +24,7 @@ from data.errors import UserError, reason
 
 PathLike = str | os.PathLike[str]
 
-_KEY = ".key"  # file of a folder that `resumable_dir` makes
+KEY = ".key"  # file of a folder that `resumable_dir` makes
 
 
 def fsync(path: pathlib.Path) -> None:
@@ -123,7 +123,7 @@ def has_key(folder: PathLike, key: str) -> bool:
 
     What has no file ``.key`` was not, or it was removed.
     """
-    mark = pathlib.Path(folder) / _KEY
+    mark = pathlib.Path(folder) / KEY
     return mark.exists() and read_json(mark) == key
 
 
@@ -137,7 +137,7 @@ def resumable_dir(path: PathLike, key: str) -> Iterator[pathlib.Path]:
     `has_key`); whoever notes that elsewhere removes it.
     """
     aside = unfinished(path)
-    mark = aside / _KEY
+    mark = aside / KEY
     if not has_key(aside, key):
         mark.unlink(missing_ok=True)  # first: half a folder must not pass for one of the old key
         _remove(aside)

@@ -7,20 +7,26 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from data import fingerprint, records, sources, splits, tables
+from data import fingerprint, record_writer, records, sources, splits, tables
 from data.errors import UserError
 from launch import cli, distributed, stage
 
 SPLITS = ("train", "unlabelled", "val", "test")
-# Where the source lies and how batches are made does not change the records; what it holds does.
-_NOT_IN_RECORDS = ("source", "data_dir", "augment", "prefetch", "labels", "max_unreadable")
+# Where the source lies, who reads it and how batches are made does not change the records; what it
+# holds does.
+_NOT_IN_RECORDS = (
+    "source", "data_dir", "augment", "prefetch", "labels", "max_unreadable", "workers",
+)  # fmt: skip
 # Settings that only some kinds of source look at; they count for those alone.
 _AXIS, _SALT = ("nifti",), ("dicom", "nifti")
+# Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
+_SPOOL, _FACTS = ".spool", ".facts.json"
 
 
 @distributed.main_only
@@ -41,18 +47,45 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     unfinished = known is not None and known["status"] != "complete"
     begun = stage.begin(workdir, "data", settings, overwrite=overwrite or unfinished)
     if begun is None:
+        _clear(workdir / "data")  # here, for a run that was killed after it had finished the stage
         return workdir / "data"
+    folder = begun.folder
+    # A run killed once the records were in their place, but before its stage was finished, left it.
+    if not tables.has_key(folder, begun.digest):
+        with tables.resumable_dir(folder, begun.digest) as aside:
+            facts = _make(data, aside, folder)
+            tables.write_json(aside / _FACTS, facts)
+    begun.finish(**tables.read_json(folder / _FACTS))
+    _clear(folder)
+    return folder
+
+
+def _make(
+    data: ml_collections.ConfigDict, aside: pathlib.Path, folder: pathlib.Path
+) -> dict[str, Any]:
+    """Reads the source and writes its records into `aside`, or what is missing of them there.
+
+    Args:
+      data: section of the configuration.
+      aside: takes the records.
+      folder: of the stage; takes the list of unreadable files where they are too many.
+
+    Returns:
+      What `stage.json` says of the records.
+    """
     try:
         source = sources.open_source(
             data.source,
             data_dir=data.data_dir or _tfds_folder(),
             size=data.size,
             channels=data.channels,
+            spool=aside / _SPOOL,
             options=sources.Options(data.labels, data.axis, data.salt, data.max_unreadable),
+            processes=data.workers,
         )
     except sources.UnreadableError as error:
-        tables.write_json(begun.folder / "unreadable.json", error.unreadable)
-        cli.say(f"data: all files that can't be read: {begun.folder / 'unreadable.json'}")
+        tables.write_json(folder / "unreadable.json", error.unreadable)
+        cli.say(f"data: all files that can't be read: {folder / 'unreadable.json'}")
         raise
     made = splits.make_splits(
         source,
@@ -64,15 +97,28 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         seed=data.seed,
     )
     parts = {name: getattr(made, name) for name in SPLITS if len(getattr(made, name))}
-    records.write_records(begun.folder, parts, name="real", description=f"from {data.source}")
-    files = _tell(source.report, begun.folder)
+    record_writer.fill(
+        aside,
+        parts,
+        name="real",
+        description=f"from {data.source}",
+        shard_rows=record_writer.SHARD_ROWS,
+    )
+    facts = _tell(source, aside, folder)
     counts = {name: _counts(part) for name, part in parts.items()}
     for name, count in counts.items():
         cli.say(f"data: {name}: " + ", ".join(f"{k} {v}" for k, v in count.items()))
-    begun.finish(
-        counts=counts, **files, digest=made.digest(), class_names=list(made.train.class_names)
-    )
-    return begun.folder
+    names = list(made.train.class_names)
+    return {"counts": counts, **facts, "digest": made.digest(), "class_names": names}
+
+
+def _clear(folder: pathlib.Path) -> None:
+    """Deletes what only records in the making need, if it is there."""
+    tables.remove_replaced(folder)
+    record_writer.clear(folder)
+    shutil.rmtree(folder / _SPOOL, ignore_errors=True)
+    for name in (_FACTS, tables.KEY):
+        (folder / name).unlink(missing_ok=True)
 
 
 def open_split(workdir: pathlib.Path, split: str) -> records.Records:
@@ -93,15 +139,13 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
     return settings
 
 
-def _tell(report: sources.Report | None, folder: pathlib.Path) -> dict[str, Any]:
+def _tell(source: sources.Source, aside: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
     """Writes and says what became of the files of a source; returns it for `stage.json`."""
+    report = source.report
     if report is None:
         return {}
-    tables.write_json(folder / "unreadable.json", report.unreadable)
-    if report.intensity:
-        low, high = zip(*report.intensity.values(), strict=True)
-        columns = {"id": list(report.intensity), "low": low, "high": high}
-        tables.write_parquet(folder / "intensity.parquet", columns)
+    tables.write_json(aside / "unreadable.json", report.unreadable)
+    source.spool.write_originals(aside / "intensity.parquet")
     if report.unreadable:
         where = folder / "unreadable.json"
         cli.say(f"data: {len(report.unreadable)} of {report.files} files not read: see {where}")

@@ -8,9 +8,10 @@ import pathlib
 import numpy as np
 
 from data.errors import UserError
-from data.records import ArrayRecords
-from data.sources.files import UnreadableError
-from data.sources.raw import AXES, FLAG, Options, Raw, Report, to_records
+from data.records import Records
+from data.sources.files import UnreadableError, read
+from data.sources.raw import AXES, FLAG, Listing, Options, Report
+from data.sources.spool import Spool
 
 __all__ = ["AXES", "Options", "Report", "Source", "UnreadableError", "open_source"]
 
@@ -25,11 +26,13 @@ class Source:
         splits: records by split: 'train', 'val', 'test', or 'all' for a source without splits.
         spec: what `open_source` was given; used in messages.
         report: what there is to tell about the files; None for tfds and npz.
+        spool: all images and what their source knew of them; None where they come from elsewhere.
     """
 
-    splits: dict[str, ArrayRecords]
+    splits: dict[str, Records]
     spec: str = "source"
     report: Report | None = None
+    spool: Spool | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -48,9 +51,14 @@ def open_source(
     data_dir: str | os.PathLike[str],
     size: int,
     channels: int,
+    spool: pathlib.Path,
     options: Options = Options(),  # noqa: B008 (frozen)
+    processes: int = 1,
 ) -> Source:
-    """Open real images and bring them to one size and number of channels, at their own bit depth.
+    """Read real images and bring them to one size and number of channels, at their own bit depth.
+
+    The images go to the folder ``spool`` and are not held in memory. A run that was killed goes on
+    with what it left there.
 
     Args:
         spec: 'tfds:NAME[/CONFIG]', 'npz:PATH', 'folder:PATH', 'dicom:PATH' or 'nifti:PATH'.
@@ -58,7 +66,9 @@ def open_source(
         size: height and width, pixels; other sizes are resized with antialiasing.
         channels: 1 (grey) and 3 (RGB) are made from each other; any other number must be what an
             npz file has.
+        spool: folder for the images; only ever used for the same arguments.
         options: how folders of files are read.
+        processes: how many read; 0 = one per core. The records do not depend on it.
 
     Raises:
         UserError: a source, file or class that is missing, damaged, empty or out of range.
@@ -73,12 +83,12 @@ def open_source(
             f"--config.data.labels={options.labels} does not go with {FLAG}={spec}, which has its "
             "own labels; leave it out."
         )
-    raws, report = _open(kind, where, data_dir, size, options)
-    splits = {
-        name: to_records(raw, f"{where} ({name})", size, channels) for name, raw in raws.items()
-    }
-    if len({records.dtype for records in splits.values()}) > 1:
-        raise UserError(f"{where} mixes bit depths between splits; convert them to one.")
+    spool.mkdir(parents=True, exist_ok=True)
+    listing = _list(kind, where, data_dir, spool, options)
+    stored, report = read(
+        listing, spool, size=size, channels=channels, options=options, processes=processes
+    )
+    splits = stored.records(dict.fromkeys(entry.split for entry in listing.entries))
     for name, records in splits.items():
         present = np.bincount(
             records.labels[records.labels >= 0], minlength=len(records.class_names)
@@ -89,30 +99,38 @@ def open_source(
                 f"{where}: class '{empty}' has no images in split '{name}'; "
                 "add some or leave the class out."
             )
-    return Source(splits, spec, report)
+    return Source(splits, spec, report if listing.of_files else None, stored)
 
 
-def _open(
-    kind: str, where: str, data_dir: str | os.PathLike[str], size: int, options: Options
-) -> tuple[dict[str, Raw], Report | None]:
-    """Splits as read. Each reader is imported when it is used: the libraries take their time."""
+def _list(
+    kind: str, where: str, data_dir: str | os.PathLike[str], folder: pathlib.Path, options: Options
+) -> Listing:
+    """What there is to read. Each kind is imported when it is used: the libraries take their time.
+
+    Args:
+        kind: left side of the source's specification.
+        where: right side of it.
+        data_dir: of tfds.
+        folder: for files that a kind needs while it is read.
+        options: of folders of files.
+    """
     path = pathlib.Path(where).expanduser()
     if kind == "tfds":
         from data.sources import tfds
 
-        return tfds.open_tfds(where, data_dir), None
+        return tfds.list_tfds(where, data_dir)
     if kind == "npz":
         from data.sources import npz
 
-        return npz.open_npz(path), None
+        return npz.list_npz(path, folder)
     if kind == "folder":
-        from data.sources import folder
+        from data.sources import folder as images
 
-        return folder.open_folder(path, size, options)
+        return images.list_folder(path, options)
     if kind == "dicom":
         from data.sources import dicom
 
-        return dicom.open_dicom(path, size, options)
+        return dicom.list_dicom(path, options)
     from data.sources import nifti
 
-    return nifti.open_nifti(path, size, options)
+    return nifti.list_nifti(path, options)

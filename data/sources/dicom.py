@@ -7,8 +7,8 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
-from data.sources import files, labels
-from data.sources.raw import Options, Raw, Report
+from data.sources import labels
+from data.sources.raw import Decoded, Entry, Listing, Options, Picture, RefusedError
 
 _SUFFIXES = (".dcm", ".dicom")
 # What turns stored values into shown ones; enhanced files have it per frame.
@@ -37,17 +37,17 @@ _NO_IMAGES = {
 }
 
 
-def open_dicom(path: pathlib.Path, size: int, options: Options) -> tuple[dict[str, Raw], Report]:
+def list_dicom(path: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<file>, PATH/<split>/<class>/<file>, or files anywhere with a table.
 
     Files are found by their content. Those of one PatientID are one group; where it is empty, those
     of one study, or of one folder.
 
     Raises:
-        UserError: as `labels.entries` and `files.read`.
+        UserError: as `labels.entries`.
     """
     entries, names = labels.entries(path, _dicom_files, options.labels, "dicom")
-    return files.read(path, entries, names, decode, kind="dicom", size=size, options=options)
+    return Listing(entries, names, decode, "dicom", str(path))
 
 
 def _dicom_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -61,7 +61,7 @@ def _has_magic(path: pathlib.Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def decode(entry: labels.Entry) -> files.Decoded:
+def decode(entry: Entry) -> Decoded:
     """Frames [H, W, C]: grey as uint8 or, of more than 8 bits, uint16; colour as uint8 RGB.
 
     Grey values go through modality LUT and window in float64; what the window shows darkest becomes
@@ -72,7 +72,7 @@ def decode(entry: labels.Entry) -> files.Decoded:
             decoded raise what the decoder raises.
     """
     if not _has_magic(entry.file):
-        raise files.RefusedError("is no DICOM file (no DICM at byte 128)")
+        raise RefusedError("is no DICOM file (no DICM at byte 128)")
     dataset = dcmread(entry.file, specific_tags=list(_TAGS))
     _refuse_what_is_no_image(dataset)
     stored = pixel_array(dataset, raw=False)  # YBR becomes RGB
@@ -85,7 +85,7 @@ def decode(entry: labels.Entry) -> files.Decoded:
         pictures = _colour(apply_color_lut(frames[..., 0], dataset))
     else:
         pictures = _colour(frames)
-    return files.Decoded(pictures, owner=_owner(dataset, entry))
+    return Decoded(pictures, owner=_owner(dataset, entry))
 
 
 def _refuse_what_is_no_image(dataset: Dataset) -> None:
@@ -99,10 +99,10 @@ def _refuse_what_is_no_image(dataset: Dataset) -> None:
     if why is None and dataset.SamplesPerPixel > 1 and dataset.BitsAllocated > 8:
         why = "has colours of 16 bits, not 8"
     if why is not None:
-        raise files.RefusedError(why)
+        raise RefusedError(why)
 
 
-def _owner(dataset: Dataset, entry: labels.Entry) -> str:
+def _owner(dataset: Dataset, entry: Entry) -> str:
     patient = str(dataset.get("PatientID") or "").strip()
     study = str(dataset.get("StudyInstanceUID") or "").strip()
     if patient:
@@ -110,15 +110,15 @@ def _owner(dataset: Dataset, entry: labels.Entry) -> str:
     return f"study\0{study}" if study else f"folder\0{pathlib.PurePosixPath(entry.name).parent}"
 
 
-def _colour(frames: np.ndarray) -> Iterator[files.Picture]:
+def _colour(frames: np.ndarray) -> Iterator[Picture]:
     """Frames [N, H, W, 3] as uint8; palettes may have 16 bits, of which the upper 8 are kept."""
     for index, frame in enumerate(frames):
         if frame.dtype.itemsize > 1:
             frame = frame >> 8
-        yield files.Picture(frame.astype(np.uint8), index)
+        yield Picture(frame.astype(np.uint8), index)
 
 
-def _grey(dataset: Dataset, frames: np.ndarray) -> Iterator[files.Picture]:
+def _grey(dataset: Dataset, frames: np.ndarray) -> Iterator[Picture]:
     """Frames [N, H, W] through modality LUT and window, in float64; uint16 above 8 bits."""
     dtype = np.uint16 if dataset.BitsStored > 8 else np.uint8
     full = None
@@ -133,7 +133,7 @@ def _grey(dataset: Dataset, frames: np.ndarray) -> Iterator[files.Picture]:
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             unit, low, high = 1 - unit, high, low
         pixels = np.rint(unit * np.iinfo(dtype).max).astype(dtype)
-        yield files.Picture(pixels[..., None], index, low, high)
+        yield Picture(pixels[..., None], index, low, high)
 
 
 def _display(dataset: Dataset, index: int) -> Dataset:

@@ -1,25 +1,19 @@
 """Reads all files of a source in parallel, and keeps account of those that can't be read."""
 
-import concurrent.futures
-import contextlib
-import dataclasses
-import hashlib
-import logging
 import pathlib
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 from tqdm import tqdm
 
-from data import images as image_files
+from data import workers
 from data.errors import UserError
-from data.sources.labels import Entry
-from data.sources.raw import Options, Raw, Report
+from data.sources import parts
+from data.sources.raw import FLAG, Listing, Options, Report
+from data.sources.spool import Spool
 
-# Longest reason kept for a file; decoders report a line per plug-in.
-_REASON = 300
+# Files are read in about this many parts, of no more files than that: parts are what processes
+# share and what a killed run loses, and opening one takes a millisecond.
+_PARTS, _PART_FILES = 64, 128
 
 
 class UnreadableError(UserError):
@@ -30,177 +24,61 @@ class UnreadableError(UserError):
         self.unreadable = unreadable
 
 
-class RefusedError(Exception):
-    """A file that is no image of its kind; the message goes on after the file's name: 'is …'."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """One image of a file.
-
-    Attributes:
-        pixels: [H, W, C] uint8, uint16 or float32.
-        frame: its number in the file; None for a file that is one image.
-        low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
-    """
-
-    pixels: np.ndarray
-    frame: int | None = None
-    low: float = np.nan
-    high: float = np.nan
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoded:
-    """What a file holds.
-
-    Attributes:
-        pictures: its images; may be read while they are taken.
-        owner: what images of one patient have in common, '' where unknown; never shown.
-        blank: slices left out because all their pixels are alike.
-        more_volumes: whether the file has further volumes that were not read.
-    """
-
-    pictures: Iterable[Picture]
-    owner: str = ""
-    blank: int = 0
-    more_volumes: bool = False
-
-
 def read(
-    root: pathlib.Path,
-    entries: Sequence[Entry],
-    names: Sequence[str],
-    decode: Callable[[Entry], Decoded],
+    listing: Listing,
+    folder: pathlib.Path,
     *,
-    kind: str,
     size: int,
+    channels: int,
     options: Options,
-) -> tuple[dict[str, Raw], Report]:
-    """Decode files in threads and bring their images to [size, size, C].
+    processes: int,
+) -> tuple[Spool, Report]:
+    """Decode what is listed, bring it to [size, size, channels], and put it into a folder.
 
-    Image ids are '<relative path>#<frame>', or the relative path for files of one image. Groups are
-    salted digests: of the patient in the table, otherwise of what `decode` says the owner is. Where
-    8-bit and 16-bit DICOM files come together, 8-bit values v become v * 257, which is exact.
+    Parts that a killed run left in the folder are not read again. Image ids are '<relative
+    path>#<frame>', or the relative path for files of one image. Groups are salted digests: of the
+    patient in the table, otherwise of what `decode` says the owner is. Where 8-bit and 16-bit DICOM
+    files come together, 8-bit values v become v * 257, which is exact.
 
     Raises:
-        UserError: no files, image files of several bit depths, or (`UnreadableError`) too many
+        UserError: no files, images of several bit depths, or (`UnreadableError`) too many
             unreadable files.
     """
+    entries = listing.entries
     if not entries:
-        raise UserError(f"{root} holds no {kind} files; mend --config.data.source.")
-
-    def one(entry: Entry) -> Decoded | str:
-        try:
-            decoded = decode(entry)
-            small = [
-                dataclasses.replace(x, pixels=image_files.resize(x.pixels, size))
-                for x in decoded.pictures
-            ]
-        except RefusedError as refused:
-            return str(refused)
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders fail in many ways, none of them ours
-            text = " ".join(str(error).split()) or type(error).__name__
-            return f"can't be decoded ({text[:_REASON].rstrip('.')})"
-        return dataclasses.replace(decoded, pictures=small)
-
-    with _quiet(), concurrent.futures.ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(one, entries), total=len(entries), desc=kind, unit="file", disable=None)
-        results = list(zip(entries, bar, strict=True))
-    unreadable = {entry.name: text for entry, text in results if isinstance(text, str)}
-    _check_share(root, unreadable, len(entries), options.max_unreadable)
-    whole = [(entry, found) for entry, found in results if isinstance(found, Decoded)]
-    _check_depths(whole, mixed=kind != "folder")
-    raws, intensity = {}, {}
-    for split in dict.fromkeys(entry.split for entry in entries):
-        raws[split], values = _raw([x for x in whole if x[0].split == split], names, options.salt)
-        intensity |= values
-    depths = {image.dtype for raw in raws.values() for image in raw.images}
-    if len(depths) > 1:
-        raws = {name: _as_uint16(raw) for name, raw in raws.items()}
-    report = Report(
-        files=len(entries),
-        unreadable=unreadable,
-        blank=sum(found.blank for _, found in whole),
-        more_volumes=sum(found.more_volumes for _, found in whole),
-        sites=Counter(entry.site for entry, _ in whole if entry.site),
-        intensity=intensity if kind != "folder" else {},
+        raise UserError(f"{listing.where} holds no {listing.kind} files; mend {FLAG}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    work = parts.Work(
+        folder, listing.decode, listing.where, listing.of_files, size, channels, options.salt
     )
-    return raws, report
+    step = min(max(1, len(entries) // _PARTS), _PART_FILES)
+    starts = range(0, len(entries), step)
+    lengths = [len(entries[start : start + step]) for start in starts]
+    todo = [i for i in range(len(starts)) if not parts.facts_path(folder, i).exists()]
+    jobs = (parts.Part(work, i, entries[starts[i] : starts[i] + step]) for i in todo)
+    with tqdm(
+        total=len(entries),
+        initial=len(entries) - sum(lengths[i] for i in todo),
+        desc=listing.kind,
+        unit="file" if listing.of_files else "image",
+        disable=None,
+    ) as bar:
+        for count in workers.ordered(parts.read_part, jobs, processes):
+            bar.update(count)
+    spool = Spool(folder, len(starts), (size, size, channels), listing)
+    report = spool.report()
+    _check_share(listing.where, report.unreadable, report.files, options.max_unreadable)
+    return spool, report
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop warnings and logs of decoders: they quote headers, which may tell who a patient is.
-
-    What matters of them comes back as the reason of a file. Both switches hold for all threads.
-    """
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _check_share(
-    root: pathlib.Path, unreadable: Mapping[str, str], total: int, allowed: float
-) -> None:
+def _check_share(where: str, unreadable: Mapping[str, str], total: int, allowed: float) -> None:
     count = len(unreadable)
     if count and (count == total or count > allowed * total):
         name, why = next(iter(unreadable.items()))
         flag = f"--config.data.max_unreadable={allowed}"
         limit = "" if count == total else f", more than {flag} allows"
         raise UnreadableError(
-            f"{count} of {total} files below {root} can't be read{limit}, the first: "
+            f"{count} of {total} files below {where} can't be read{limit}, the first: "
             f"{name} {why.rstrip('.')}; mend or remove them.",
             unreadable,
         )
-
-
-def _check_depths(whole: Sequence[tuple[Entry, Decoded]], mixed: bool) -> None:
-    """Refuse several bit depths, unless they may be mixed."""
-    first: dict[np.dtype, str] = {}
-    for entry, found in whole:
-        for picture in found.pictures:
-            first.setdefault(picture.pixels.dtype, entry.name)
-    if len(first) > 1 and not mixed:
-        (one, here), (other, there) = list(first.items())[:2]
-        raise UserError(
-            f"{there} is {other} but {here} is {one}; convert the folder to one bit depth."
-        )
-
-
-def _raw(
-    whole: Sequence[tuple[Entry, Decoded]], names: Sequence[str], salt: str
-) -> tuple[Raw, dict[str, tuple[float, float]]]:
-    """One split, and {image id: (low, high)}."""
-    images, labels, ids, groups, intensity = [], [], [], [], {}
-    for entry, found in whole:
-        owner = f"patient\0{entry.patient}" if entry.patient else found.owner
-        for picture in found.pictures:
-            name = entry.name if picture.frame is None else f"{entry.name}#{picture.frame}"
-            images.append(picture.pixels)
-            labels.append(entry.label)
-            ids.append(name)
-            groups.append(_pseudonym(owner, salt) if owner else "")
-            intensity[name] = (picture.low, picture.high)
-    known = groups if any(groups) else None
-    return Raw(images, np.array(labels, np.int64), ids, names, known), intensity
-
-
-def _pseudonym(owner: str, salt: str) -> str:
-    """16 hexadecimal digits that stay the same for one owner and salt."""
-    return hashlib.sha256(f"{salt}\0{owner}".encode()).hexdigest()[:16]
-
-
-def _as_uint16(raw: Raw) -> Raw:
-    """Images of 16 bits: 65535 = 255 * 257, so every 8-bit value keeps its place."""
-    images = [
-        x if x.dtype == np.uint16 else x.astype(np.uint16) * np.uint16(257) for x in raw.images
-    ]
-    return dataclasses.replace(raw, images=images)

@@ -4,18 +4,18 @@ import pathlib
 
 from data import images as image_files
 from data.errors import UserError
-from data.sources import files, labels
-from data.sources.raw import Options, Raw, Report
+from data.sources import labels
+from data.sources.raw import Decoded, Entry, Listing, Options, Picture, RefusedError
 
 
-def open_folder(path: pathlib.Path, size: int, options: Options) -> tuple[dict[str, Raw], Report]:
+def list_folder(path: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<image>, PATH/<split>/<class>/<image>, or images anywhere with a table.
 
     Raises:
-        UserError: as `labels.entries` and `files.read`.
+        UserError: as `labels.entries`.
     """
     entries, names = labels.entries(path, _image_files, options.labels, "folder")
-    return files.read(path, entries, names, _decode, kind="folder", size=size, options=options)
+    return Listing(entries, names, decode, "folder", str(path))
 
 
 def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -23,8 +23,13 @@ def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
     return [p for p in visible if p.suffix.lower() in image_files.EXTENSIONS]
 
 
-def _decode(entry: labels.Entry) -> files.Decoded:
+def decode(entry: Entry) -> Decoded:
+    """The one image of a file.
+
+    Raises:
+        RefusedError: as `data.images.read_image`.
+    """
     try:
-        return files.Decoded([files.Picture(image_files.read_image(entry.file))])
+        return Decoded([Picture(image_files.read_image(entry.file))])
     except UserError as error:
-        raise files.RefusedError(str(error).removeprefix(f"{entry.file} ")) from None
+        raise RefusedError(str(error).removeprefix(f"{entry.file} ")) from None

@@ -1,7 +1,6 @@
 """Which label each file of a folder has: from class folders, or from a table."""
 
 import csv
-import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -10,30 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import UserError, reason
-from data.sources.raw import FLAG, SPLITS
+from data.sources.raw import FLAG, SPLITS, Entry
 
 _COLUMNS = ("file", "label", "patient", "site", "split", "mask")
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A file and what is known of it before it is read.
-
-    Attributes:
-        file: where it lies.
-        name: path relative to the root of the source; part of image ids.
-        label: number of its class; -1 = none given.
-        split: 'train', 'val', 'test' or 'all'.
-        patient: as the table gives it, '' where it doesn't; never shown.
-        site: likewise; where the file comes from.
-    """
-
-    file: pathlib.Path
-    name: str
-    label: int
-    split: str
-    patient: str = ""
-    site: str = ""
 
 
 def entries(

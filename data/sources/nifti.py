@@ -6,24 +6,23 @@ import pathlib
 import nibabel as nib
 import numpy as np
 
-from data.sources import files, labels
-from data.sources.raw import AXES, Options, Raw, Report
+from data.sources import labels
+from data.sources.raw import AXES, Decoded, Entry, Listing, Options, Picture, RefusedError
 
 _TOP = 65535
 
 
-def open_nifti(path: pathlib.Path, size: int, options: Options) -> tuple[dict[str, Raw], Report]:
+def list_nifti(path: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<volume>, PATH/<split>/<class>/<volume>, or volumes anywhere with a table.
 
     The slices of a file are one group, as are those of a patient that the table names.
 
     Raises:
-        UserError: as `labels.entries` and `files.read`.
+        UserError: as `labels.entries`.
     """
     entries, names = labels.entries(path, _volumes, options.labels, "nifti")
-
     across = functools.partial(decode, axis=options.axis)
-    return files.read(path, entries, names, across, kind="nifti", size=size, options=options)
+    return Listing(entries, names, across, "nifti", str(path))
 
 
 def _volumes(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -31,7 +30,7 @@ def _volumes(folder: pathlib.Path) -> list[pathlib.Path]:
     return [p for p in visible if p.name.lower().endswith((".nii", ".nii.gz"))]
 
 
-def decode(entry: labels.Entry, axis: str) -> files.Decoded:
+def decode(entry: Entry, axis: str) -> Decoded:
     """Slices across `axis` of the volume turned so that its axes run right, anterior, superior.
 
     scl_slope and scl_inter are applied, and the lowest and highest value of the volume become 0 and
@@ -48,9 +47,9 @@ def decode(entry: labels.Entry, axis: str) -> files.Decoded:
     """
     volume = nib.load(entry.file)
     if len(volume.shape) not in (3, 4):
-        raise files.RefusedError(f"has {len(volume.shape)} dimensions, not 3 or 4")
+        raise RefusedError(f"has {len(volume.shape)} dimensions, not 3 or 4")
     if volume.get_data_dtype().kind not in "iuf":
-        raise files.RefusedError(f"has voxels of type {volume.get_data_dtype()}, not numbers")
+        raise RefusedError(f"has voxels of type {volume.get_data_dtype()}, not numbers")
     volumes = volume.shape[3] if len(volume.shape) == 4 else 1
     if len(volume.shape) == 4:
         volume = volume.slicer[..., 0]
@@ -58,12 +57,12 @@ def decode(entry: labels.Entry, axis: str) -> files.Decoded:
     finite = np.isfinite(values)
     low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
     if not low < high:
-        raise files.RefusedError("has the same value everywhere")
+        raise RefusedError("has the same value everywhere")
     unit = (np.where(finite, values, low) - low) / (high - low)
     planes = np.moveaxis(np.rint(unit * _TOP).astype(np.uint16), AXES.index(axis), 0)
     varied = [i for i, plane in enumerate(planes) if plane.min() < plane.max()]
-    return files.Decoded(
-        [files.Picture(planes[i].T[::-1, ::-1, None], i, low, high) for i in varied],
+    return Decoded(
+        [Picture(planes[i].T[::-1, ::-1, None], i, low, high) for i in varied],
         owner=f"file\0{entry.name}",
         blank=len(planes) - len(varied),
         more_volumes=volumes > 1,

@@ -1,13 +1,12 @@
-"""What every kind of source hands over, and how it becomes records of one size."""
+"""What every kind of source hands over before anything is read, and what reading a file gives."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-
-from data import images as image_files
-from data.errors import UserError
-from data.records import ArrayRecords
 
 FLAG = "--config.data.source"
 # Names of splits as sources spell them, and ours.
@@ -43,8 +42,6 @@ class Report:
         blank: slices left out because all their pixels are alike.
         more_volumes: files of several volumes, of which the first was read.
         sites: {site: files read}, where the table of labels has sites.
-        intensity: {image id: (value that the lowest pixel stands for, value of the highest)}, in
-            the units of the file; NaN where there is no such value (colour, lookup tables).
     """
 
     files: int
@@ -52,38 +49,108 @@ class Report:
     blank: int
     more_volumes: int
     sites: Mapping[str, int]
-    intensity: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def joined(cls, told: Iterable[Mapping[str, Any]]) -> "Report":
+        """One report of those of several parts, each a mapping of these names."""
+        files = blank = more_volumes = 0
+        unreadable: dict[str, str] = {}
+        sites: Counter[str] = Counter()
+        for part in told:
+            files += part["files"]
+            blank += part["blank"]
+            more_volumes += part["more_volumes"]
+            unreadable |= part["unreadable"]
+            sites.update(part["sites"])
+        return cls(files, unreadable, blank, more_volumes, sites)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A file, or a row of one, and what is known of it before it is read.
+
+    Attributes:
+        file: where it lies.
+        name: path relative to the root of the source, or the row's id; part of image ids.
+        label: number of its class; -1 = none given.
+        split: 'train', 'val', 'test' or 'all'.
+        patient: as the table gives it, '' where it doesn't; never shown.
+        site: likewise; where the file comes from.
+        group: what must not be split, as a source that needs no digests gives it.
+        row: its number in a file that holds many images.
+    """
+
+    file: pathlib.Path
+    name: str
+    label: int
+    split: str
+    patient: str = ""
+    site: str = ""
+    group: str = ""
+    row: int = 0
+
+
+class RefusedError(Exception):
+    """A file that is no image of its kind; the message goes on after the file's name: 'is …'."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Raw:
-    """One split as read: images [H, W, C] of any size, one array or a list of them."""
+class Picture:
+    """One image of a file.
 
-    images: Sequence[np.ndarray] | np.ndarray
-    labels: np.ndarray
-    ids: Sequence[str] | np.ndarray
-    class_names: Sequence[str]
-    groups: Sequence[str] | np.ndarray | None = None
-
-
-def to_records(raw: Raw, where: str, size: int, channels: int) -> ArrayRecords:
-    """Resize, set the channels and validate.
-
-    Raises:
-        UserError: no images, or channels that can't be made of those there are.
+    Attributes:
+        pixels: [H, W, C] uint8, uint16 or float32.
+        frame: its number in the file; None for a file that is one image.
+        low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
     """
-    if len(raw.images) == 0:
-        raise UserError(f"{where} holds no images.")
-    for found in {image.shape[-1] for image in raw.images}:
-        if found != channels and {found, channels} != {1, 3}:
-            raise UserError(
-                f"{where} has images of {found} channels, --config.data.channels={channels} can't "
-                f"be made of them; set it to {found}."
-            )
-    if isinstance(raw.images, np.ndarray) and raw.images.shape[1:3] == (size, size):
-        images = image_files.set_channels(raw.images, channels)
-    else:
-        images = np.stack(
-            [image_files.set_channels(image_files.resize(x, size), channels) for x in raw.images]
-        )
-    return ArrayRecords(images, raw.labels, raw.ids, raw.class_names, raw.groups, where=where)
+
+    pixels: np.ndarray
+    frame: int | None = None
+    low: float = np.nan
+    high: float = np.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """What a file holds.
+
+    Attributes:
+        pictures: its images; may be read while they are taken.
+        owner: what images of one patient have in common, '' where unknown; never shown.
+        blank: slices left out because all their pixels are alike.
+        more_volumes: whether the file has further volumes that were not read.
+        entry: what is known of a row only once it is read; None where the listing had it.
+    """
+
+    pictures: Iterable[Picture]
+    owner: str = ""
+    blank: int = 0
+    more_volumes: bool = False
+    entry: Entry | None = None
+
+
+Decode = Callable[[Entry], Decoded]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """All that a source has to read.
+
+    Attributes:
+        entries: files or rows, in the order of the records.
+        class_names: in label order.
+        decode: reads one of them; can be sent to another process.
+        kind: of the source, as `open_source` is given it.
+        where: path or name, for messages.
+    """
+
+    entries: Sequence[Entry]
+    class_names: Sequence[str]
+    decode: Decode
+    kind: str
+    where: str
+
+    @property
+    def of_files(self) -> bool:
+        """Whether every entry is a file, one of which may be damaged without harm to others."""
+        return self.kind not in ("npz", "tfds")

@@ -1,16 +1,29 @@
 """Any tfds data set for image classification."""
 
+import dataclasses
+import functools
 import os
 from typing import Any
 
-import numpy as np
-
 from data.errors import UserError, reason
-from data.sources.raw import FLAG, SPLITS, Raw
+from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
 
-def open_tfds(name: str, data_dir: str | os.PathLike[str]) -> dict[str, Raw]:
-    """Opens a tfds data set, prepared in ``data_dir`` if it isn't yet.
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """A prepared tfds data set: where it lies, and which of its features and splits are read."""
+
+    name: str
+    folder: str
+    image: str
+    label: str
+    id: str | None
+    group: str | None
+    splits: tuple[tuple[str, str], ...]  # ours, theirs
+
+
+def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
+    """Lists a tfds data set, prepared in ``data_dir`` if it isn't yet.
 
     Raises:
         UserError: no such data set, no image or label in it, or damaged files.
@@ -23,32 +36,61 @@ def open_tfds(name: str, data_dir: str | os.PathLike[str]) -> dict[str, Raw]:
         builder = tfds.builder_from_directory(digits.prepare(data_dir))
     else:
         builder = _prepared_builder(name, data_dir)
-    features = builder.info.features
-    image_key = _feature_of(features, tfds.features.Image, name, "an image")
-    label_key = _feature_of(features, tfds.features.ClassLabel, name, "a class label")
+    features, theirs = builder.info.features, list(builder.info.splits)
     id_key, group_key = (
         next((key for key in keys if key in features), None)
         for keys in (("id", "sample_id", "file_name"), ("group", "patient", "patient_id"))
     )
-    splits = {}
-    for split in builder.info.splits:
-        if split not in SPLITS and len(builder.info.splits) > 1:
-            continue  # such as an unlabelled or extra split
-        try:
-            rows = list(builder.as_data_source(split))
-        except (RuntimeError, ValueError, OSError, NotImplementedError) as error:
-            raise UserError(
-                f"tfds:{name} in {data_dir} can't be read ({reason(error)}); delete its folder and "
-                "prepare it again with file_format=array_record."
-            ) from error
-        splits[SPLITS.get(split, "all")] = Raw(
-            images=[row[image_key] for row in rows],
-            labels=np.array([row[label_key] for row in rows], np.int64),
-            ids=[_text(row[id_key]) if id_key else f"{split}-{i}" for i, row in enumerate(rows)],
-            class_names=features[label_key].names,
-            groups=[_text(row[group_key]) for row in rows] if group_key else None,
-        )
-    return splits
+    # An only split is all there is; of several, some may be unlabelled or extra ones.
+    splits = tuple(
+        (SPLITS.get(split, "all"), split) for split in theirs if split in SPLITS or len(theirs) == 1
+    )
+    found = _Set(
+        name=name,
+        folder=str(builder.data_dir),
+        image=_feature_of(features, tfds.features.Image, name, "an image"),
+        label=_feature_of(features, tfds.features.ClassLabel, name, "a class label"),
+        id=id_key,
+        group=group_key,
+        splits=splits,
+    )
+    entries = [
+        Entry(builder.data_path, f"{split}-{row}", -1, ours, row=row)
+        for ours, split in splits
+        for row in range(builder.info.splits[split].num_examples)
+    ]
+    names = features[found.label].names
+    return Listing(entries, names, functools.partial(decode, found), "tfds", name)
+
+
+def decode(found: _Set, entry: Entry) -> Decoded:
+    """One row: its image, and the label, id and group that come with it.
+
+    Raises:
+        UserError: the data set is damaged.
+    """
+    try:
+        row = _rows(found, entry.split)[entry.row]
+    except (RuntimeError, ValueError, OSError, NotImplementedError) as error:
+        raise UserError(
+            f"tfds:{found.name} in {found.folder} can't be read ({reason(error)}); delete its "
+            "folder and prepare it again with file_format=array_record."
+        ) from error
+    known = dataclasses.replace(
+        entry,
+        label=int(row[found.label]),
+        name=_text(row[found.id]) if found.id else entry.name,
+        group=_text(row[found.group]) if found.group else "",
+    )
+    return Decoded([Picture(row[found.image])], entry=known)
+
+
+@functools.lru_cache(maxsize=4)
+def _rows(found: _Set, split: str) -> Any:
+    """Random access to the rows of a split."""
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(found.folder).as_data_source(dict(found.splits)[split])
 
 
 def _prepared_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:

@@ -2,12 +2,14 @@
 
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from data.records import ArrayRecords
+from data.sources import Source, open_source
 
 
 def make_records(
@@ -22,6 +24,20 @@ def make_records(
     names = [f"class {k}" for k in range(len(counts))]
     ids = [f"{prefix}{i}" for i in range(count)]
     return ArrayRecords(images, labels, ids, names, **kwargs)
+
+
+def read_source(spec: str, **options) -> Source:
+    """`open_source` with all images in memory and no folder left behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = open_source(spec, spool=pathlib.Path(folder), **options)
+        splits = {
+            name: ArrayRecords(
+                part.read_raw(np.arange(len(part))),
+                part.labels, part.ids, part.class_names, part.groups,
+            )
+            for name, part in source.splits.items()
+        }  # fmt: skip
+    return Source(splits, source.spec, source.report)
 
 
 def record_numbers(image: np.ndarray) -> np.ndarray:

@@ -7,10 +7,12 @@ import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from data.errors import UserError
-from data.sources import Options, Source, UnreadableError, dicom, open_source
+from data.sources import Options, Source, UnreadableError, dicom
 from data.sources.labels import Entry
 from data.splits import make_splits
 from tests.dicom_files import save_dicom
+
+from .conftest import read_source
 
 TOP = 65535
 
@@ -20,7 +22,7 @@ def _decode(path: pathlib.Path) -> list:
 
 
 def _open(root: pathlib.Path, size: int = 8, channels: int = 1, **options) -> Source:
-    return open_source(
+    return read_source(
         f"dicom:{root}", data_dir="", size=size, channels=channels, options=Options(**options)
     )
 

@@ -6,7 +6,9 @@ from PIL import Image
 
 from data.errors import UserError
 from data.fingerprint import fingerprint
-from data.sources import Options, open_source
+from data.sources import Options
+
+from .conftest import read_source
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def opened(images, tmp_path):
     def make(text, **options):
         (tmp_path / "t.csv").write_text(text)
         options = Options(labels=str(tmp_path / "t.csv"), **options)
-        return open_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+        return read_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
 
     return make
 
@@ -72,7 +74,7 @@ def test_parquet_is_csv(opened, images, tmp_path):
     columns = {"file": ["x/scan1", "x/scan10.png", "x/scan2.png", "y"], "label": [10, 9, 9, 10]}
     pq.write_table(pa.table(columns | {"site": [None] * 4}), tmp_path / "t.parquet")
     options = Options(labels=str(tmp_path / "t.parquet"))
-    found = open_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+    found = read_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
     assert found.digest() == opened(WHOLE).digest()
 
 
@@ -112,11 +114,11 @@ def test_tables_that_are_none(opened, images, tmp_path):
         ("nowhere.csv", "does not exist"),
     ):
         with pytest.raises(UserError, match=words):
-            open_source(
+            read_source(
                 spec, data_dir="", size=4, channels=1, options=Options(labels=str(tmp_path / name))
             )
     with pytest.raises(UserError, match=r"does not go with --config\.data\.source=npz:x"):
-        open_source("npz:x", data_dir="", size=4, channels=1, options=Options(labels="t.csv"))
+        read_source("npz:x", data_dir="", size=4, channels=1, options=Options(labels="t.csv"))
 
 
 def test_fingerprint_follows_the_table(images, tmp_path):

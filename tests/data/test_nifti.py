@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from data.errors import UserError
-from data.sources import AXES, Options, Source, nifti, open_source
-from data.sources.files import RefusedError
+from data.sources import AXES, Options, Source, nifti
 from data.sources.labels import Entry
+from data.sources.raw import RefusedError
 from data.splits import make_splits
+
+from .conftest import read_source
 
 TOP = 65535
 
@@ -19,7 +21,7 @@ def _decode(path: pathlib.Path, axis: str = "axial"):
 
 def _open(root: pathlib.Path, size: int = 8, **options) -> Source:
     spec = f"nifti:{root}"
-    return open_source(spec, data_dir="", size=size, channels=1, options=Options(**options))
+    return read_source(spec, data_dir="", size=size, channels=1, options=Options(**options))
 
 
 def _save(path: pathlib.Path, values: np.ndarray, affine=None, slope: float = 1, inter: float = 0):

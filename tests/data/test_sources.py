@@ -12,11 +12,13 @@ from PIL import Image
 from data.builders import digits
 from data.errors import UserError
 from data.fingerprint import fingerprint
-from data.sources import Source, open_source
+from data.sources import Source
+
+from .conftest import read_source
 
 
 def _open(spec: str, tmp_path, size: int = 4, channels: int = 1) -> Source:
-    return open_source(spec, data_dir=tmp_path / "tfds", size=size, channels=channels)
+    return read_source(spec, data_dir=tmp_path / "tfds", size=size, channels=channels)
 
 
 # --- npz
@@ -328,9 +330,12 @@ def test_unknown_sources(tmp_path, spec, message):
 
 def test_tensorflow_is_not_imported(tmp_path):
     script = f"""
-import sys
+import pathlib, sys
 from data import loader, pools, sources, splits
-source = sources.open_source("tfds:vrn_digits", data_dir={str(tmp_path)!r}, size=16, channels=1)
+folder = {str(tmp_path)!r}
+source = sources.open_source(
+    "tfds:vrn_digits", data_dir=folder, size=16, channels=1, spool=pathlib.Path(folder, "spool")
+)
 made = splits.make_splits(source, val_fraction=.2, test_fraction=.2, real_per_class=5, seed=0)
 next(loader.make_loader(loader.BatchSource([loader.Part(made.train, 8)], seed=0)))
 sys.exit("imported TensorFlow" if "tensorflow" in sys.modules else 0)

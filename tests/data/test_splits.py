@@ -3,10 +3,10 @@ import pytest
 
 from data.errors import UserError
 from data.records import ArrayRecords
-from data.sources import Source, open_source
+from data.sources import Source
 from data.splits import Splits, make_splits
 
-from .conftest import make_records
+from .conftest import make_records, read_source
 
 DEFAULTS = {"val_fraction": 0.2, "test_fraction": 0.3, "real_per_class": 0, "seed": 0}
 
@@ -183,7 +183,7 @@ def test_a_source_without_training_images_is_refused():
 
 
 def test_chest_xrays_are_patient_disjoint(chest_npz, tmp_path):
-    source = open_source(f"npz:{chest_npz}", data_dir=tmp_path, size=64, channels=1)
+    source = read_source(f"npz:{chest_npz}", data_dir=tmp_path, size=64, channels=1)
     made = make_splits(source, **(DEFAULTS | {"real_per_class": 50}), unlabelled=-1)
     assert [_counts(part) for part in (made.train, made.val, made.test)] == [
         [50, 50, 50],

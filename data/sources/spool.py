@@ -1,0 +1,123 @@
+"""The parts of a source as one set of images, which stay on disk."""
+
+import functools
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data import checks, tables
+from data import images as image_files
+from data.errors import UserError
+from data.records import StoredRecords
+from data.sources import parts
+from data.sources.raw import Listing, Report
+
+_COLUMNS = ("id", "label", "split", "group", "dtype", "channels", "offset")
+# What `write_originals` keeps of every image.
+_ORIGINALS = ("id", "low", "high")
+_OPEN = 16  # parts that are mapped at a time
+# Kinds of file that come in 8 and in 16 bits; 65535 = 255 * 257, so every 8-bit value keeps its
+# place among those of 16 bits.
+_MIXED, _WIDEN = ("dicom", "nifti"), np.uint16(257)
+
+
+class Spool:
+    """Images of all parts in a folder, one row after another in the order of the source's files.
+
+    It has what `data.records.StoredRecords` reads from.
+
+    Attributes:
+        image_shape: (H, W, C).
+        dtype: storage type of the pixels.
+        class_names: names in label order.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, count: int, image_shape: tuple[int, int, int], listing: Listing
+    ) -> None:
+        """Read what is known of the images of `count` parts; their pixels are read when needed.
+
+        Raises:
+            UserError: several bit depths in a source that should have one.
+        """
+        self._folder, self._count, self._where = folder, count, listing.where
+        self.image_shape, self.class_names = image_shape, tuple(map(str, listing.class_names))
+        found = [table.select(_COLUMNS) for table in self._tables()]
+        self._part = np.repeat(np.arange(count, dtype=np.int32), [len(table) for table in found])
+        rows = pa.concat_tables(table.replace_schema_metadata() for table in found)
+        self._offset = rows["offset"].to_numpy()
+        self.dtype = _common_dtype(rows, listing)
+        self._channels = rows["channels"].to_numpy()
+        self._narrow = pc.not_equal(rows["dtype"], self.dtype.name).to_numpy()
+        self._rows = rows.select(["id", "label", "split", "group"])
+        self._map = functools.lru_cache(_OPEN)(self._mapped)
+
+    def report(self) -> Report:
+        """What there is to tell about the files."""
+        return Report.joined(parts.told(table) for table in self._tables())
+
+    def records(self, splits: Iterable[str]) -> dict[str, StoredRecords]:
+        """The images of each split.
+
+        Raises:
+            UserError: a split without images, or labels and ids that don't fit.
+        """
+        return {split: self._records(split) for split in splits}
+
+    def read_images(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Images [n, H, W, C] in the storage dtype, of rows [n]."""
+        images = np.empty((len(indices), *self.image_shape), self.dtype)
+        for image, row in zip(images, np.asarray(indices), strict=True):
+            dtype = np.dtype(np.uint8) if self._narrow[row] else self.dtype
+            shape = (*self.image_shape[:2], self._channels[row])
+            start, length = self._offset[row], int(np.prod(shape)) * dtype.itemsize
+            stored = self._map(int(self._part[row]))[start : start + length]
+            pixels = stored.view(dtype).reshape(shape)
+            if self._narrow[row]:
+                pixels = pixels * _WIDEN
+            image[...] = image_files.set_channels(pixels, image.shape[-1])
+        return images
+
+    def write_originals(self, path: pathlib.Path) -> None:
+        """Write what the source knew of every image as a table, in the order of the source."""
+        schema = pa.schema([parts.FACTS.field(name) for name in _ORIGINALS])
+        with tables.parquet_writer(path, schema) as writer:
+            for table in self._tables():
+                writer.write_table(table.select(_ORIGINALS).cast(schema))
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for index in range(self._count):
+            yield tables.read_table(parts.facts_path(self._folder, index))
+
+    def _records(self, split: str) -> StoredRecords:
+        where = f"{self._where} ({split})"
+        here = np.flatnonzero(pc.equal(self._rows["split"], split).to_numpy())
+        if len(here) == 0:
+            raise UserError(f"{where} holds no images.")
+        rows = self._rows.take(here)
+        ids, groups = (np.array(rows[name].to_pylist(), np.str_) for name in ("id", "group"))
+        labels, known = rows["label"].to_numpy(), groups if (groups != "").any() else None
+        checks.check_columns(where, len(here), labels, ids, known, self.class_names)
+        return StoredRecords(self, here, (labels, ids, known, False))
+
+    def _mapped(self, part: int) -> np.ndarray:
+        return np.memmap(parts.pixels_path(self._folder, part), np.uint8, "r")
+
+
+def _common_dtype(rows: pa.Table, listing: Listing) -> np.dtype:
+    """The dtype of all images, or the one that those of several fit into."""
+    names = pc.unique(rows["dtype"]).to_pylist()
+    if len(names) > 1 and not listing.of_files:
+        raise UserError(f"{listing.where} mixes bit depths between splits; convert them to one.")
+    if len(names) > 1 and listing.kind not in _MIXED:
+        one, other = (
+            (name, rows["id"][pc.index(rows["dtype"], name).as_py()].as_py()) for name in names[:2]
+        )
+        raise UserError(
+            f"{other[1]} is {other[0]} but {one[1]} is {one[0]}; convert the folder to one bit "
+            "depth."
+        )
+    return np.dtype(max(names, key=lambda name: np.dtype(name).itemsize, default="uint8"))

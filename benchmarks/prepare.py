@@ -119,11 +119,11 @@ def main(argv: list[str]) -> None:
             )  # fmt: skip
         values = [float(word) for word in done.stdout.splitlines()[-1].split()]
         found[count] = [count / values[0], *values]
-        rate, seconds, before, own, children = found[count]
-        print(
-            f"{count:>9} {seconds:>7.1f} {rate:>8.0f} {before:>10.0f} {own:>8.0f} {children:>11.0f}",
-            flush=True,
-        )
+        rate, seconds, *memories = found[count]
+        row = [f"{count:>9}", f"{seconds:>7.1f}", f"{rate:>8.0f}"]
+        widths = (10, 8, 12)
+        row += [f"{value:>{width}.0f}" for value, width in zip(memories, widths, strict=True)]
+        print(*row, flush=True)
     for low, high in itertools.pairwise(found):
         slope = (found[high][3] - found[low][3]) * 1e6 / (high - low)
         print(f"bytes of own memory per further file, {low} to {high}: {slope:.0f}")

@@ -66,8 +66,8 @@ def check_columns(
             f"{where}: image '{ids[wrong[0]]}' has label {labels[wrong[0]]}, out of range for "
             f"{classes} classes; labels go from 0 to {classes - 1}, -1 = missing."
         )
-    names, counts = np.unique(ids, return_counts=True)
-    if len(names) != len(ids):
+    if len(np.unique(ids)) != len(ids):
+        names, counts = np.unique(ids, return_counts=True)
         raise UserError(
             f"{where}: the id '{names[counts.argmax()]}' occurs {counts.max()} times; "
             "give every image its own id."

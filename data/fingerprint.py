@@ -1,10 +1,12 @@
 """Tells whether the files behind a source have changed, without reading the images."""
 
 import hashlib
+import os
 import pathlib
 
 from data import tables
 from data.errors import UserError
+from data.folders import file_names
 
 
 def fingerprint(spec: str, labels: str = "") -> str:
@@ -35,6 +37,6 @@ def fingerprint(spec: str, labels: str = "") -> str:
     if path.is_file():
         return tables.file_sha256(path)
     hasher = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        hasher.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+    for name in file_names(path, hidden=True):
+        hasher.update(f"{name}\0{os.path.getsize(path / name)}\0".encode())
     return hasher.hexdigest()

@@ -50,14 +50,18 @@ def list_dicom(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, decode, "dicom", str(path))
 
 
-def _dicom_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def _dicom_files(folder: pathlib.Path) -> list[str]:
     """Files that say they are DICOM, in content or by name; a DICOMDIR only lists others."""
-    visible = (p for p in labels.visible_files(folder) if p.name.upper() != "DICOMDIR")
-    return [p for p in visible if p.suffix.lower() in _SUFFIXES or _has_magic(p)]
+    return [
+        name
+        for name in labels.visible_files(folder)
+        if name.rpartition("/")[2].upper() != "DICOMDIR"
+        and (name.lower().endswith(_SUFFIXES) or _has_magic(f"{folder}/{name}"))
+    ]
 
 
-def _has_magic(path: pathlib.Path) -> bool:
-    with path.open("rb") as file:
+def _has_magic(path: str) -> bool:
+    with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
 
 

@@ -18,9 +18,8 @@ def list_folder(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, decode, "folder", str(path))
 
 
-def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    visible = labels.visible_files(folder)
-    return [p for p in visible if p.suffix.lower() in image_files.EXTENSIONS]
+def _image_files(folder: pathlib.Path) -> list[str]:
+    return [x for x in labels.visible_files(folder) if x.lower().endswith(image_files.EXTENSIONS)]
 
 
 def decode(entry: Entry) -> Decoded:
@@ -30,6 +29,6 @@ def decode(entry: Entry) -> Decoded:
         RefusedError: as `data.images.read_image`.
     """
     try:
-        return Decoded([Picture(image_files.read_image(entry.file))])
+        return Decoded([Picture(image_files.read_image(pathlib.Path(entry.file)))])
     except UserError as error:
         raise RefusedError(str(error).removeprefix(f"{entry.file} ")) from None

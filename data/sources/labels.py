@@ -9,14 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import UserError, reason
+from data.folders import file_names
 from data.sources.raw import FLAG, SPLITS, Entry
 
 _COLUMNS = ("file", "label", "patient", "site", "split", "mask")
 
 
-def entries(
-    root: pathlib.Path, find: Callable[[pathlib.Path], list[pathlib.Path]], table: str, kind: str
-) -> tuple[list[Entry], list[str]]:
+# Names of files below a folder, '/' between their parts, sorted.
+Find = Callable[[pathlib.Path], list[str]]
+
+
+def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[list[Entry], list[str]]:
     """Files with their labels, and the class names in label order.
 
     Without a table the files lie in ROOT/<class>/… or ROOT/<split>/<class>/…. The file
@@ -38,21 +41,15 @@ def entries(
     return _from_folders(root, find)
 
 
-def visible_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """All files below a folder, sorted, without hidden ones; none where there is no folder."""
-    if folder.is_dir():
-        for path in sorted(folder.rglob("*")):
-            parts = path.relative_to(folder).parts
-            if path.is_file() and not any(part.startswith(".") for part in parts):
-                yield path
+def visible_files(folder: pathlib.Path) -> list[str]:
+    """Names of all files below a folder, folder by folder, without hidden ones."""
+    return file_names(folder, hidden=False)
 
 
 # --- class folders -------------------------------------------------------------------------------
 
 
-def _from_folders(
-    root: pathlib.Path, find: Callable[[pathlib.Path], list[pathlib.Path]]
-) -> tuple[list[Entry], list[str]]:
+def _from_folders(root: pathlib.Path, find: Find) -> tuple[list[Entry], list[str]]:
     splits = {SPLITS[child.name]: child for child in _subfolders(root) if child.name in SPLITS}
     splits = splits or {"all": root}
     names = _listed_names(root) or sorted(
@@ -72,7 +69,9 @@ def _from_folders(
                     f"{folder / name} holds no images; class '{name}' is empty: "
                     "add some or leave the class out."
                 )
-            found += [Entry(f, f.relative_to(root).as_posix(), label, split) for f in here]
+            below = (folder / name).relative_to(root).as_posix()
+            names_here = (f"{below}/{file}" for file in here)
+            found += [Entry(f"{root}/{file}", file, label, split) for file in names_here]
     return found, names
 
 
@@ -92,7 +91,7 @@ def _listed_names(root: pathlib.Path) -> list[str]:
 
 
 def _from_table(
-    root: pathlib.Path, find: Callable[[pathlib.Path], list[pathlib.Path]], table: pathlib.Path
+    root: pathlib.Path, find: Find, table: pathlib.Path
 ) -> tuple[list[Entry], list[str]]:
     rows: dict[str, list[dict[str, str]]] = {}
     for row in _read_table(table):
@@ -104,11 +103,10 @@ def _from_table(
         "mend the column or leave it out.",
     )
     # A row may name a file too damaged to be found by its content; it is then listed as unreadable.
-    named = [root / name for name in rows if ".." not in name and (root / name).is_file()]
-    files = {f.relative_to(root).as_posix(): f for f in [*find(root), *named]}
+    named = [name for name in rows if ".." not in name and (root / name).is_file()]
     matches = {
         name: [row for prefix in _prefixes(name) for row in rows.get(prefix, ())]
-        for name in sorted(files.keys() - masks)
+        for name in sorted({*find(root), *named} - masks)
     }
     used = {row["file"] for found in matches.values() for row in found}
     _complain(
@@ -139,7 +137,7 @@ def _from_table(
         label = _first(matching, "label")
         found.append(
             Entry(
-                file=files[name],
+                file=f"{root}/{name}",
                 name=name,
                 label=names.index(label) if label else -1,
                 split=splits[name],

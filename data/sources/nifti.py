@@ -25,9 +25,8 @@ def list_nifti(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, across, "nifti", str(path))
 
 
-def _volumes(folder: pathlib.Path) -> list[pathlib.Path]:
-    visible = labels.visible_files(folder)
-    return [p for p in visible if p.name.lower().endswith((".nii", ".nii.gz"))]
+def _volumes(folder: pathlib.Path) -> list[str]:
+    return [x for x in labels.visible_files(folder) if x.lower().endswith((".nii", ".nii.gz"))]
 
 
 def decode(entry: Entry, axis: str) -> Decoded:

@@ -64,7 +64,7 @@ def decode(entry: Entry) -> Decoded:
 
 
 @functools.lru_cache(maxsize=4)
-def _open(file: pathlib.Path) -> np.ndarray:
+def _open(file: str) -> np.ndarray:
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
@@ -106,7 +106,7 @@ def _entries(
             )
     for row in range(count):
         yield Entry(
-            file=file,
+            file=str(file),
             name=str(ids[row]),
             label=int(labels[row]),
             split=split,

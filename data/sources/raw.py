@@ -1,7 +1,6 @@
 """What every kind of source hands over before anything is read, and what reading a file gives."""
 
 import dataclasses
-import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -70,7 +69,7 @@ class Entry:
     """A file, or a row of one, and what is known of it before it is read.
 
     Attributes:
-        file: where it lies.
+        file: where it lies; text, which needs a fifth of the memory of a `pathlib.Path`.
         name: path relative to the root of the source, or the row's id; part of image ids.
         label: number of its class; -1 = none given.
         split: 'train', 'val', 'test' or 'all'.
@@ -80,7 +79,7 @@ class Entry:
         row: its number in a file that holds many images.
     """
 
-    file: pathlib.Path
+    file: str
     name: str
     label: int
     split: str

@@ -19,6 +19,7 @@ _COLUMNS = ("id", "label", "split", "group", "dtype", "channels", "offset")
 # What `write_originals` keeps of every image.
 _ORIGINALS = ("id", "low", "high")
 _OPEN = 16  # parts that are mapped at a time
+_TEXTS = 4096  # texts that are converted at a time
 # Kinds of file that come in 8 and in 16 bits; 65535 = 255 * 257, so every 8-bit value keeps its
 # place among those of 16 bits.
 _MIXED, _WIDEN = ("dicom", "nifti"), np.uint16(257)
@@ -98,13 +99,22 @@ class Spool:
         if len(here) == 0:
             raise UserError(f"{where} holds no images.")
         rows = self._rows.take(here)
-        ids, groups = (np.array(rows[name].to_pylist(), np.str_) for name in ("id", "group"))
+        ids, groups = (_texts(rows[name]) for name in ("id", "group"))
         labels, known = rows["label"].to_numpy(), groups if (groups != "").any() else None
         checks.check_columns(where, len(here), labels, ids, known, self.class_names)
         return StoredRecords(self, here, (labels, ids, known, False))
 
     def _mapped(self, part: int) -> np.ndarray:
         return np.memmap(parts.pixels_path(self._folder, part), np.uint8, "r")
+
+
+def _texts(column: pa.ChunkedArray) -> np.ndarray:
+    """Arrow text [N] as NumPy text [N], without a Python object for each of them at a time."""
+    longest = pc.max(pc.utf8_length(column)).as_py()
+    texts = np.empty(len(column), f"U{max(longest, 1)}")
+    for start in range(0, len(column), _TEXTS):
+        texts[start : start + _TEXTS] = column[start : start + _TEXTS].to_pylist()
+    return texts
 
 
 def _common_dtype(rows: pa.Table, listing: Listing) -> np.dtype:

@@ -55,7 +55,7 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
         splits=splits,
     )
     entries = [
-        Entry(builder.data_path, f"{split}-{row}", -1, ours, row=row)
+        Entry(found.folder, f"{split}-{row}", -1, ours, row=row)
         for ours, split in splits
         for row in range(builder.info.splits[split].num_examples)
     ]

@@ -32,6 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.max_unreadable = 0.1  # share of the files that may be unreadable; they are listed
     data.workers = 0  # processes that read images; 0: one per core. Changes no byte of the records
     data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets
+    data.preprocess = ("resize",)  # steps of docs/data.md, in order
     data.size = 64  # images become size x size pixels: a power of two from 16 to 128
     data.channels = 1  # 1 grey, 3 colour; any number for npz sources
     data.real_per_class = 50  # labelled real training images per class; 0 takes all

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that mean "the user can mend this"."""
 
 
 class UserError(Exception):
@@ -7,6 +7,10 @@ class UserError(Exception):
     The message is one sentence that names the file or flag and says what to do. Programs print it
     without a traceback and exit with code 2.
     """
+
+
+class RefusedError(Exception):
+    """A file that is no image of its kind; the message goes on after the file's name: 'is …'."""
 
 
 def reason(error: BaseException) -> str:

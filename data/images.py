@@ -65,18 +65,19 @@ def _to_array(image: Image.Image) -> np.ndarray | None:
     return array[..., None]
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize [H, W, C] to [size, size, C] in its own dtype.
+def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resize [H, W, C] to [size, size, C], or to [*size, C], in its own dtype.
 
     Antialiased triangle filter (Pillow's BILINEAR: the filter widens when shrinking), which never
     leaves the range of the pixels and does not ring. The aspect ratio is not kept.
     """
-    if image.shape[:2] == (size, size):
+    height, width = (size, size) if isinstance(size, int) else size
+    if image.shape[:2] == (height, width):
         return image
     planes = [
         np.asarray(
             Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)).resize(
-                (size, size), Image.Resampling.BILINEAR
+                (width, height), Image.Resampling.BILINEAR
             )
         )
         for c in range(image.shape[-1])

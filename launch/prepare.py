@@ -80,7 +80,13 @@ def _make(
             size=data.size,
             channels=data.channels,
             spool=aside / _SPOOL,
-            options=sources.Options(data.labels, data.axis, data.salt, data.max_unreadable),
+            options=sources.Options(
+                labels=data.labels,
+                axis=data.axis,
+                salt=data.salt,
+                max_unreadable=data.max_unreadable,
+                preprocess=data.preprocess,
+            ),
             processes=data.workers,
         )
     except sources.UnreadableError as error:
@@ -141,11 +147,11 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def _tell(source: sources.Source, aside: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
     """Writes and says what became of the files of a source; returns it for `stage.json`."""
+    source.spool.write_originals(aside / "intensity.parquet")
     report = source.report
     if report is None:
         return {}
     tables.write_json(aside / "unreadable.json", report.unreadable)
-    source.spool.write_originals(aside / "intensity.parquet")
     if report.unreadable:
         where = folder / "unreadable.json"
         cli.say(f"data: {len(report.unreadable)} of {report.files} files not read: see {where}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from data import augment
+from data import augment, preprocess
 from data.errors import UserError
 from data.sources import AXES
 from gan.augment import POLICIES
@@ -90,6 +90,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"--config.data.max_unreadable={config.data.max_unreadable}: give a share from 0 to "
             "less than 1"
         )
+    preprocess.parse(config.data.preprocess, config.data.size)
     for section in BATCHES:
         batch, accumulate = config[section].batch, config[section].accumulate
         if batch % accumulate:

@@ -1,5 +1,6 @@
 """DICOM files: each frame is one image, as the windows and tables of the header show it."""
 
+import functools
 import pathlib
 from collections.abc import Iterator
 
@@ -7,8 +8,10 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
+from data import preprocess
+from data.errors import RefusedError
 from data.sources import labels
-from data.sources.raw import Decoded, Entry, Listing, Options, Picture, RefusedError
+from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 _SUFFIXES = (".dcm", ".dicom")
 # What turns stored values into shown ones; enhanced files have it per frame.
@@ -16,9 +19,11 @@ _DISPLAY = (
     "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter",
     "WindowWidth", "VOILUTFunction",
 )  # fmt: skip
+_MEASURES = ("PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness")
 # Nothing else is read from a header: names and dates never come into memory.
 _TAGS = (
-    *_DISPLAY, "SOPClassUID", "PatientID", "StudyInstanceUID", "SamplesPerPixel", "Rows", "Columns",
+    *_DISPLAY, *_MEASURES, "SOPClassUID", "PatientID", "StudyInstanceUID", "SamplesPerPixel",
+    "Rows", "Columns",
     "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "RedPaletteColorLookupTableDescriptor",
@@ -47,7 +52,9 @@ def list_dicom(path: pathlib.Path, options: Options) -> Listing:
         UserError: as `labels.entries`.
     """
     entries, names = labels.entries(path, _dicom_files, options.labels, "dicom")
-    return Listing(entries, names, decode, "dicom", str(path))
+    windowed = not preprocess.works_in_units(preprocess.parse(options.preprocess, 1))
+    shown = functools.partial(decode, windowed=windowed)
+    return Listing(entries, names, shown, "dicom", str(path))
 
 
 def _dicom_files(folder: pathlib.Path) -> list[str]:
@@ -65,11 +72,15 @@ def _has_magic(path: str) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def decode(entry: Entry) -> Decoded:
+def decode(entry: Entry, windowed: bool = True) -> Decoded:
     """Frames [H, W, C]: grey as uint8 or, of more than 8 bits, uint16; colour as uint8 RGB.
 
     Grey values go through modality LUT and window in float64; what the window shows darkest becomes
     0 and brightest the highest value. Where there is no window, the full range of the file does.
+
+    Args:
+        entry: the file.
+        windowed: whether the header's window is applied; without, all values are there.
 
     Raises:
         RefusedError: not DICOM, no pixels, or pixels that are no image. Frames that can't be
@@ -84,7 +95,7 @@ def decode(entry: Entry) -> Decoded:
     frames = stored.reshape(-1, dataset.Rows, dataset.Columns, samples)
     kind = dataset.PhotometricInterpretation
     if kind in ("MONOCHROME1", "MONOCHROME2"):
-        pictures = _grey(dataset, frames[..., 0])
+        pictures = _grey(dataset, frames[..., 0], windowed)
     elif kind == "PALETTE COLOR":
         pictures = _colour(apply_color_lut(frames[..., 0], dataset))
     else:
@@ -122,7 +133,7 @@ def _colour(frames: np.ndarray) -> Iterator[Picture]:
         yield Picture(frame.astype(np.uint8), index)
 
 
-def _grey(dataset: Dataset, frames: np.ndarray) -> Iterator[Picture]:
+def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Picture]:
     """Frames [N, H, W] through modality LUT and window, in float64; uint16 above 8 bits."""
     dtype = np.uint16 if dataset.BitsStored > 8 else np.uint8
     full = None
@@ -130,18 +141,45 @@ def _grey(dataset: Dataset, frames: np.ndarray) -> Iterator[Picture]:
         header = _display(dataset, index)
         values = apply_modality_lut(frame, header).astype(np.float64)
         shown = _windowed(values, header)
-        if shown is None:
+        window = (np.nan, np.nan) if shown is None else shown[1:]
+        if shown is None or not windowed:
             full = full or _full_range(dataset, frames)
             shown = (_between(values, *full), *full)
         unit, low, high = shown
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             unit, low, high = 1 - unit, high, low
         pixels = np.rint(unit * np.iinfo(dtype).max).astype(dtype)
-        yield Picture(pixels[..., None], index, low, high)
+        yield Picture(
+            pixels[..., None],
+            frame=index,
+            low=low,
+            high=high,
+            bits=dataset.BitsStored,
+            minimum=float(values.min()),
+            maximum=float(values.max()),
+            spacing=_spacing(dataset, index),
+            window=window,
+        )
+
+
+def _spacing(dataset: Dataset, index: int) -> tuple[float, float, float]:
+    """Mm between slices, rows and columns; in projections that of the detector."""
+    found = _nearest(dataset, index, ("PixelMeasuresSequence",), _MEASURES)
+    within = found.get("PixelSpacing") or found.get("ImagerPixelSpacing") or (np.nan, np.nan)
+    across = found.get("SpacingBetweenSlices") or found.get("SliceThickness") or np.nan
+    return float(across), float(within[0]), float(within[1])
 
 
 def _display(dataset: Dataset, index: int) -> Dataset:
-    """The elements `_DISPLAY` that hold for a frame: its own before shared before the file's."""
+    """The elements `_DISPLAY` that hold for a frame."""
+    sequences = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+    return _nearest(dataset, index, sequences, _DISPLAY)
+
+
+def _nearest(
+    dataset: Dataset, index: int, sequences: tuple[str, ...], keywords: tuple[str, ...]
+) -> Dataset:
+    """Elements that hold for a frame: its own before shared before the file's."""
     found = Dataset()
     sources = [dataset]
     for groups, place in (
@@ -149,10 +187,10 @@ def _display(dataset: Dataset, index: int) -> Dataset:
         (dataset.get("PerFrameFunctionalGroupsSequence"), index),
     ):
         if groups and place < len(groups):
-            for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for name in sequences:
                 sources += list(groups[place].get(name) or ())[:1]
     for source in sources:
-        for keyword in _DISPLAY:
+        for keyword in keywords:
             if keyword in source:
                 found.add(source[keyword])
     return found

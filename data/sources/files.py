@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-from data import workers
+from data import preprocess, workers
 from data.errors import UserError
 from data.sources import parts
 from data.sources.raw import FLAG, Listing, Options, Report
@@ -33,7 +33,7 @@ def read(
     options: Options,
     processes: int,
 ) -> tuple[Spool, Report]:
-    """Decode what is listed, bring it to [size, size, channels], and put it into a folder.
+    """Decode what is listed, preprocess it to [size, size, C], and put it into a folder.
 
     Parts that a killed run left in the folder are not read again. Image ids are '<relative
     path>#<frame>', or the relative path for files of one image. Groups are salted digests: of the
@@ -48,8 +48,16 @@ def read(
     if not entries:
         raise UserError(f"{listing.where} holds no {listing.kind} files; mend {FLAG}.")
     folder.mkdir(parents=True, exist_ok=True)
+    steps = preprocess.parse(options.preprocess, size)
     work = parts.Work(
-        folder, listing.decode, listing.where, listing.of_files, size, channels, options.salt
+        folder=folder,
+        decode=listing.decode,
+        where=listing.where,
+        of_files=listing.of_files,
+        size=size,
+        steps=steps,
+        channels=channels,
+        salt=options.salt,
     )
     step = min(max(1, len(entries) // _PARTS), _PART_FILES)
     starts = range(0, len(entries), step)
@@ -65,7 +73,8 @@ def read(
     ) as bar:
         for count in workers.ordered(parts.read_part, jobs, processes):
             bar.update(count)
-    spool = Spool(folder, len(starts), (size, size, channels), listing)
+    ranged = preprocess.of_dataset(steps)
+    spool = Spool(folder, len(starts), (size, size, channels), listing, ranged=ranged)
     report = spool.report()
     _check_share(listing.where, report.unreadable, report.files, options.max_unreadable)
     return spool, report

@@ -3,9 +3,9 @@
 import pathlib
 
 from data import images as image_files
-from data.errors import UserError
+from data.errors import RefusedError, UserError
 from data.sources import labels
-from data.sources.raw import Decoded, Entry, Listing, Options, Picture, RefusedError
+from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 
 def list_folder(path: pathlib.Path, options: Options) -> Listing:

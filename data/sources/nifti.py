@@ -2,12 +2,14 @@
 
 import functools
 import pathlib
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from data.errors import RefusedError
 from data.sources import labels
-from data.sources.raw import AXES, Decoded, Entry, Listing, Options, Picture, RefusedError
+from data.sources.raw import AXES, Decoded, Entry, Listing, Options, Picture
 
 _TOP = 65535
 
@@ -52,17 +54,35 @@ def decode(entry: Entry, axis: str) -> Decoded:
     volumes = volume.shape[3] if len(volume.shape) == 4 else 1
     if len(volume.shape) == 4:
         volume = volume.slicer[..., 0]
-    values = nib.as_closest_canonical(volume).get_fdata(dtype=np.float64, caching="unchanged")
+    turned = nib.as_closest_canonical(volume)
+    values = turned.get_fdata(dtype=np.float64, caching="unchanged")
     finite = np.isfinite(values)
     low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
     if not low < high:
         raise RefusedError("has the same value everywhere")
     unit = (np.where(finite, values, low) - low) / (high - low)
-    planes = np.moveaxis(np.rint(unit * _TOP).astype(np.uint16), AXES.index(axis), 0)
+    zooms = tuple(float(x) for x in turned.header.get_zooms()[:3])
+    across = AXES.index(axis)
+    column, row = (zooms[i] for i in range(3) if i != across)
+    spacing = (zooms[across], row, column)
+    bits = 8 * volume.get_data_dtype().itemsize
+    planes = np.moveaxis(np.rint(unit * _TOP).astype(np.uint16), across, 0)
     varied = [i for i, plane in enumerate(planes) if plane.min() < plane.max()]
     return Decoded(
-        [Picture(planes[i].T[::-1, ::-1, None], i, low, high) for i in varied],
+        [
+            _picture(planes[i], frame=i, low=low, high=high, bits=bits, spacing=spacing)
+            for i in varied
+        ],
         owner=f"file\0{entry.name}",
         blank=len(planes) - len(varied),
         more_volumes=volumes > 1,
     )
+
+
+def _picture(plane: np.ndarray, *, low: float, high: float, **known: Any) -> Picture:
+    """A slice as it lies in a viewer, of pixels that stand for `low` to `high`."""
+    lowest, highest = (low + float(x) / _TOP * (high - low) for x in (plane.min(), plane.max()))
+    return Picture(
+        plane.T[::-1, ::-1, None],
+        low=low, high=high, minimum=lowest, maximum=highest, **known,
+    )  # fmt: skip

@@ -21,13 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data import checks, tables
-from data import images as image_files
-from data.errors import UserError
-from data.sources.raw import Decode, Decoded, Entry, Picture, RefusedError
+from data import checks, preprocess, tables
+from data.errors import RefusedError, UserError
+from data.sources.raw import Decode, Decoded, Entry, Picture
 
 # Longest reason kept for a file; decoders report a line per plug-in.
 _REASON = 300
+_SPACING = ("spacing_slice", "spacing_row", "spacing_column")
+_WINDOW = ("window_low", "window_high")
 FACTS = pa.schema(
     [
         ("id", pa.string()),
@@ -40,6 +41,17 @@ FACTS = pa.schema(
         ("offset", pa.int64()),
         ("low", pa.float64()),
         ("high", pa.float64()),
+        ("bits", pa.int64()),
+        ("minimum", pa.float64()),
+        ("maximum", pa.float64()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("spacing_slice", pa.float64()),
+        ("spacing_row", pa.float64()),
+        ("spacing_column", pa.float64()),
+        ("window_low", pa.float64()),
+        ("window_high", pa.float64()),
+        ("undo", pa.string()),
     ]
 )
 
@@ -54,6 +66,7 @@ class Work:
         where: path or name of the source, for messages.
         of_files: whether an entry that can't be read is listed instead of being an error.
         size: height and width of the images, pixels.
+        steps: what is done to each image.
         channels: of the images.
         salt: what patient identifiers are digested with.
     """
@@ -63,6 +76,7 @@ class Work:
     where: str
     of_files: bool
     size: int
+    steps: Sequence[preprocess.Step]
     channels: int
     salt: str
 
@@ -116,12 +130,14 @@ def _read_entry(
 ) -> None:
     """Append an entry's images to the file and their rows; all of them, or none and the reason."""
     told["files"] += 1
-    start, before = file.tell(), len(rows)
+    start, before, blank = file.tell(), len(rows), 0
     try:
         found = work.decode(entry)
         known = found.entry or entry
         for picture in found.pictures:
-            rows.append(_row(known, found, picture, work, file))
+            row = _row(known, found, picture, work, file)
+            blank += row is None
+            rows += [row] if row else []
     except (UserError, MemoryError):
         raise
     except Exception as error:  # decoders fail in many ways, none of them ours
@@ -132,7 +148,7 @@ def _read_entry(
         file.truncate()
         del rows[before:]
         return
-    told["blank"] += found.blank
+    told["blank"] += found.blank + blank
     told["more_volumes"] += found.more_volumes
     if entry.site:
         told["sites"][entry.site] += 1
@@ -147,40 +163,71 @@ def _why(error: Exception) -> str:
 
 def _row(
     entry: Entry, found: Decoded, picture: Picture, work: Work, file: BinaryIO
-) -> dict[str, Any]:
-    """Bring an image to its size, append it to the file, and say what is known of it."""
+) -> dict[str, Any] | None:
+    """Bring an image to its size, append it to the file, and say what is known of it.
+
+    None for an image that a step leaves out.
+    """
     name = entry.name if picture.frame is None else f"{entry.name}#{picture.frame}"
-    where = f"{work.where} ({entry.split})"
-    pixels = _sized(picture.pixels, work, where)
-    if pixels.dtype == np.float32:
-        checks.check_floats(where, pixels[None], np.array([name]))
+    where, pixels = f"{work.where} ({entry.split})", picture.pixels
+    _check(where, name, pixels, work.channels)
+    done = preprocess.apply(
+        work.steps,
+        preprocess.Image(
+            pixels, picture.low, picture.high, pixels.dtype, picture.spacing[1:], picture.window
+        ),
+    )
+    if done is None:
+        return None
+    image, undo = done
+    if image.values.shape[:2] != (work.size, work.size):
+        raise UserError(
+            f"{where}: image '{name}' has {image.values.shape[:2]} pixels after all steps of "
+            "--config.data.preprocess; put no step after 'resize' that changes the size."
+        )
+    # Values whose range is not known yet, see `preprocess.of_dataset`.
+    stored = image.values.astype(np.float32) if image.in_units else image.values
     owner = f"patient\0{entry.patient}" if entry.patient else found.owner
+    lowest, highest = (
+        (float(pixels.min()), float(pixels.max()))
+        if np.isnan(picture.minimum)
+        else (picture.minimum, picture.maximum)
+    )
     row = {
         "id": name,
         "label": entry.label,
         "split": entry.split,
         "group": pseudonym(owner, work.salt) if owner else entry.group,
         "site": entry.site,
-        "dtype": pixels.dtype.name,
-        "channels": pixels.shape[-1],
+        "dtype": image.dtype.name,
+        "channels": stored.shape[-1],
         "offset": file.tell(),
-        "low": float(picture.low),
-        "high": float(picture.high),
+        "low": float(image.low),
+        "high": float(image.high),
+        "bits": picture.bits or 8 * pixels.dtype.itemsize,
+        "minimum": lowest,
+        "maximum": highest,
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        **dict(zip(_SPACING, map(float, picture.spacing), strict=True)),
+        **dict(zip(_WINDOW, map(float, picture.window), strict=True)),
+        "undo": undo,
     }
-    file.write(np.ascontiguousarray(pixels).data)
+    file.write(np.ascontiguousarray(stored).data)
     return row
 
 
-def _sized(pixels: np.ndarray, work: Work, where: str) -> np.ndarray:
-    """Pixels [size, size, C] of which the source's depth and channels can be made."""
+def _check(where: str, name: str, pixels: np.ndarray, channels: int) -> None:
+    """Refuse pixels of which no record can be made."""
     checks.check_dtype(where, pixels.dtype)
-    found, channels = pixels.shape[-1], work.channels
+    found = pixels.shape[-1]
     if found != channels and {found, channels} != {1, 3}:
         raise UserError(
             f"{where} has images of {found} channels, --config.data.channels={channels} can't "
             f"be made of them; set it to {found}."
         )
-    return image_files.resize(pixels, work.size)
+    if pixels.dtype == np.float32:
+        checks.check_floats(where, pixels[None], np.array([name]))
 
 
 def pseudonym(owner: str, salt: str) -> str:

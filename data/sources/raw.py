@@ -23,12 +23,14 @@ class Options:
         axis: one of `AXES`; which slices of a NIfTI volume are the images.
         salt: what patient identifiers are digested with.
         max_unreadable: share of the files, from 0 to 1, that may be unreadable.
+        preprocess: names of steps, see `data.preprocess.parse`.
     """
 
     labels: str = ""
     axis: str = "axial"
     salt: str = ""
     max_unreadable: float = 0.1
+    preprocess: tuple[str, ...] = ("resize",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +91,6 @@ class Entry:
     row: int = 0
 
 
-class RefusedError(Exception):
-    """A file that is no image of its kind; the message goes on after the file's name: 'is …'."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """One image of a file.
@@ -101,12 +99,22 @@ class Picture:
         pixels: [H, W, C] uint8, uint16 or float32.
         frame: its number in the file; None for a file that is one image.
         low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
+        bits: that the file stores per pixel; 0 stands for those of `pixels`.
+        minimum, maximum: values of the image before any window, in the units of the file; NaN
+            stands for those of `pixels`.
+        spacing: mm between slices, rows and columns; NaN where unknown.
+        window: ends of the window in the file's header, in its units; NaN where there is none.
     """
 
     pixels: np.ndarray
     frame: int | None = None
     low: float = np.nan
     high: float = np.nan
+    bits: int = 0
+    minimum: float = np.nan
+    maximum: float = np.nan
+    spacing: tuple[float, float, float] = (np.nan, np.nan, np.nan)
+    window: tuple[float, float] = (np.nan, np.nan)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,13 +11,17 @@ import pyarrow.compute as pc
 from data import checks, tables
 from data import images as image_files
 from data.errors import UserError
+from data.preprocess.image import to_pixels
 from data.records import StoredRecords
 from data.sources import parts
 from data.sources.raw import Listing, Report
 
-_COLUMNS = ("id", "label", "split", "group", "dtype", "channels", "offset")
+_COLUMNS = ("id", "label", "split", "group", "dtype", "channels", "offset", "low", "high")
 # What `write_originals` keeps of every image.
-_ORIGINALS = ("id", "low", "high")
+_ORIGINALS = (
+    "id", "low", "high", "bits", "minimum", "maximum", "height", "width", "channels",
+    "spacing_slice", "spacing_row", "spacing_column", "window_low", "window_high", "site", "undo",
+)  # fmt: skip
 _OPEN = 16  # parts that are mapped at a time
 _TEXTS = 4096  # texts that are converted at a time
 # Kinds of file that come in 8 and in 16 bits; 65535 = 255 * 257, so every 8-bit value keeps its
@@ -37,9 +41,23 @@ class Spool:
     """
 
     def __init__(
-        self, folder: pathlib.Path, count: int, image_shape: tuple[int, int, int], listing: Listing
+        self,
+        folder: pathlib.Path,
+        count: int,
+        image_shape: tuple[int, int, int],
+        listing: Listing,
+        *,
+        ranged: bool,
     ) -> None:
         """Read what is known of the images of `count` parts; their pixels are read when needed.
+
+        Args:
+            folder: of the parts.
+            count: of the parts.
+            image_shape: (H, W, C).
+            listing: of the source.
+            ranged: whether the parts hold float32 values in units, of which those of all images
+                give the range of the pixels.
 
         Raises:
             UserError: several bit depths in a source that should have one.
@@ -54,6 +72,10 @@ class Spool:
         self._channels = rows["channels"].to_numpy()
         self._narrow = pc.not_equal(rows["dtype"], self.dtype.name).to_numpy()
         self._rows = rows.select(["id", "label", "split", "group"])
+        low, high = rows["low"].to_numpy(), rows["high"].to_numpy()
+        ends = np.concatenate([low, high])
+        self._range = (ends.min(), ends.max()) if ranged and len(ends) else None
+        self._inverted = low > high
         self._map = functools.lru_cache(_OPEN)(self._mapped)
 
     def report(self) -> Report:
@@ -72,21 +94,40 @@ class Spool:
         """Images [n, H, W, C] in the storage dtype, of rows [n]."""
         images = np.empty((len(indices), *self.image_shape), self.dtype)
         for image, row in zip(images, np.asarray(indices), strict=True):
-            dtype = np.dtype(np.uint8) if self._narrow[row] else self.dtype
-            shape = (*self.image_shape[:2], self._channels[row])
-            start, length = self._offset[row], int(np.prod(shape)) * dtype.itemsize
-            stored = self._map(int(self._part[row]))[start : start + length]
-            pixels = stored.view(dtype).reshape(shape)
-            if self._narrow[row]:
-                pixels = pixels * _WIDEN
+            pixels = self._pixels(int(row))
             image[...] = image_files.set_channels(pixels, image.shape[-1])
         return images
+
+    def _pixels(self, row: int) -> np.ndarray:
+        """One image [H, W, its own C] in the storage dtype."""
+        dtype = np.dtype(np.uint8) if self._narrow[row] else self.dtype
+        stored = np.dtype(np.float32) if self._range else dtype
+        shape = (*self.image_shape[:2], int(self._channels[row]))
+        start, length = self._offset[row], int(np.prod(shape)) * stored.itemsize
+        there = self._map(int(self._part[row]))[start : start + length]
+        pixels = there.view(stored).reshape(shape)
+        if self._range:
+            return to_pixels(pixels.astype(np.float64), *self._ends(row), self.dtype)
+        return pixels * _WIDEN if self._narrow[row] else pixels
+
+    def _ends(self, row: int) -> tuple[float, float]:
+        """What black and white stand for in an image, where all have the same range."""
+        low, high = self._range
+        return (high, low) if self._inverted[row] else (low, high)
 
     def write_originals(self, path: pathlib.Path) -> None:
         """Write what the source knew of every image as a table, in the order of the source."""
         schema = pa.schema([parts.FACTS.field(name) for name in _ORIGINALS])
         with tables.parquet_writer(path, schema) as writer:
+            first = 0
             for table in self._tables():
+                rows = range(first, first + len(table))
+                first += len(table)
+                if self._range:
+                    ends = np.array([self._ends(row) for row in rows]).reshape(-1, 2)
+                    for place, name in enumerate(("low", "high")):
+                        where = table.schema.get_field_index(name)
+                        table = table.set_column(where, name, pa.array(ends[:, place]))
                 writer.write_table(table.select(_ORIGINALS).cast(schema))
 
     def _tables(self) -> Iterator[pa.Table]:

@@ -4,10 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data.errors import UserError
+from data.errors import RefusedError, UserError
 from data.sources import AXES, Options, Source, nifti
 from data.sources.labels import Entry
-from data.sources.raw import RefusedError
 from data.splits import make_splits
 
 from .conftest import read_source

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import record_writer, tables
+from data import preprocess, record_writer, tables
 from data.records import open_records
 from launch import prepare, stage
 from tests.dicom_files import save_dicom
@@ -123,6 +123,93 @@ def test_mistakes(tmp_path, flags, words):
     assert done.returncode == 2
     assert words in done.stderr.splitlines()[-1]
     assert (folder / "unreadable.json").exists() == (not flags)
+
+
+# --- what the files knew, and steps
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Values of 12 made CT slices of 24 x 16 pixels, in class folders."""
+    rng = np.random.default_rng(0)
+    values = {}
+    for i in range(12):
+        stored = rng.integers(0, 4096, (24, 16), dtype=np.uint16)
+        name = f"{'ab'[i % 2]}/{i:02d}"
+        save_dicom(
+            tmp_path / "scans" / name, stored, PatientID=f"P{i}", RescaleSlope=1,
+            RescaleIntercept=-1024, WindowCenter=50, WindowWidth=350, PixelSpacing=[0.5, 0.75],
+            SliceThickness=3,
+        )  # fmt: skip
+        values[f"{name}#0"] = stored.astype(np.float64) - 1024
+    return values
+
+
+def test_records_keep_what_the_files_knew(scans, tmp_path):
+    done, folder = _prepare(tmp_path, f"dicom:{tmp_path / 'scans'}")
+    assert done.returncode == 0, done.stderr
+    known = tables.read_parquet(folder / "intensity.parquet")
+    assert sorted(known["id"]) == sorted(scans)
+    for column, value in {
+        "bits": 12, "height": 24, "width": 16, "channels": 1, "spacing_slice": 3,
+        "spacing_row": 0.5, "spacing_column": 0.75, "window_low": 50 - 0.5 - 349 / 2,
+        "window_high": 50 - 0.5 + 349 / 2, "low": 50 - 0.5 - 349 / 2,
+    }.items():  # fmt: skip
+        assert set(known[column]) == {value}, column
+    for i, name in enumerate(known["id"]):
+        assert known["minimum"][i] == scans[name].min()
+        assert known["maximum"][i] == scans[name].max()
+
+
+@pytest.mark.parametrize("scale", ["window(40, 400)", "scale(image)", "scale(dataset)"])
+def test_steps_and_their_way_back(scans, tmp_path, scale):
+    steps = (scale, "centre(16)", "resize")
+    done, folder = _prepare(
+        tmp_path, f"dicom:{tmp_path / 'scans'}", f"--config.data.preprocess={steps!r}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert stage.read(tmp_path / "run", "data")["config"]["preprocess"] == list(steps)
+    table = tables.read_parquet(folder / "intensity.parquet")
+    columns = [table[x] for x in ("id", "low", "high", "undo")]
+    known = {row[0]: row[1:] for row in zip(*columns, strict=True)}
+    every = np.stack(list(scans.values()))
+    for part in _parts(folder).values():
+        assert part.dtype == np.uint16
+        for name, pixels in zip(part.ids, part.images, strict=True):
+            low, high, undo = known[name]
+            values = scans[name]
+            ends = {
+                "window(40, 400)": (-160, 240),
+                "scale(image)": (values.min(), values.max()),
+                "scale(dataset)": (every.min(), every.max()),
+            }[scale]
+            np.testing.assert_allclose((low, high), ends, atol=0.04)
+            corner = json.loads(undo)[1]["corner"][0]
+            assert json.loads(undo)[1]["corner"][1] in (-1, 0, 1)
+            back = preprocess.undo(preprocess.parse(steps, 16), pixels, undo, low, high)[..., 0]
+            rows, columns = slice(corner, corner + 16), slice(1, 15)
+            expected = np.clip(values, low, high)[rows, columns]
+            # half a quantum of 16 bits, of the file's range and of the steps'
+            np.testing.assert_allclose(back[rows, columns], expected, atol=2 * 4095 / 65535)
+            assert back.shape == (24, 16)
+
+
+def test_any_number_of_channels_and_a_kept_aspect(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 8, 24, 5), dtype=np.uint8)
+    np.savez(tmp_path / "bands.npz", images=images, labels=np.arange(12) % 2)
+    done, folder = _prepare(
+        tmp_path, f"npz:{tmp_path / 'bands.npz'}", "--config.data.channels=5",
+        "--config.data.preprocess=('resize(pad)',)",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    train = open_records(folder, "train")
+    assert train.image_shape == (16, 16, 5)
+    assert not train.images[:, :5].any()  # 8 rows of 24, at 16 pixels: black beside 5.3 of them
+    assert not train.images[:, -5:].any()
+    for name, image in zip(train.ids, train.images, strict=True):
+        whole = images[int(name.removeprefix("all-"))]
+        np.testing.assert_allclose(image[6:10].mean((0, 1)), whole.mean((0, 1)), atol=25)
 
 
 # --- stopped and gone on with

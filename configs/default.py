@@ -40,6 +40,9 @@ def get_config() -> ml_collections.ConfigDict:
     data.unlabelled = 0  # further training images, labels dropped; -1 takes all that remain
     data.val_fraction = 0.15  # of the images, where the source has no split of its own
     data.test_fraction = 0.25  # likewise
+    data.folds = 0  # k-fold: test is one of so many parts that hold every image once; 0: a share
+    data.fold = 0  # which of them, from 0
+    data.splits_file = ""  # ids and splits, e.g. data/splits.parquet of another run; "" draws them
     data.seed = 0  # the split; kept apart from `seed`, so that runs share one test set
     # Any of docs/augmentation.md, which tells the order in which they are applied.
     data.augment = ("shift", "rotate", "scale", "brightness", "contrast", "noise")

@@ -4,6 +4,7 @@ Inside the project images are NHWC float32 in [-1, 1]; stored, they keep their o
 uint16 or float32). `to_unit` and `from_unit` convert between the two without loss.
 """
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -68,6 +69,7 @@ class Records(Protocol):
         labels: int64 [N], -1 where the label is missing.
         ids: text [N], unique.
         groups: text [N] (for instance patients), or None when unknown.
+        sites: text [N], where images come from, or None when unknown; used for splitting only.
         class_names: names in label order.
         image_shape: (H, W, C).
         dtype: storage type of the pixels: uint8, uint16 or float32.
@@ -77,6 +79,7 @@ class Records(Protocol):
     labels: np.ndarray
     ids: np.ndarray
     groups: np.ndarray | None
+    sites: np.ndarray | None
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     dtype: np.dtype
@@ -106,6 +109,7 @@ class RecordsBase:
     labels: np.ndarray
     ids: np.ndarray
     groups: np.ndarray | None
+    sites: np.ndarray | None = None
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     dtype: np.dtype
@@ -147,6 +151,7 @@ class ArrayRecords(RecordsBase):
         groups: np.ndarray | Sequence[str] | None = None,
         synthetic: bool = False,
         *,
+        sites: np.ndarray | Sequence[str] | None = None,
         where: str = "images",
     ) -> None:
         """Check and hold the arrays (they are not copied).
@@ -158,6 +163,7 @@ class ArrayRecords(RecordsBase):
             class_names: K unique names in label order.
             groups: names [N] of what must not be split (patients), or None.
             synthetic: whether a network made the images.
+            sites: names [N] of where images come from, or None.
             where: what error messages call this set: a file and split.
 
         Raises:
@@ -167,6 +173,7 @@ class ArrayRecords(RecordsBase):
         self.labels = np.asarray(labels)
         self.ids = np.asarray(ids, dtype=np.str_)
         self.groups = None if groups is None else np.asarray(groups, dtype=np.str_)
+        self.sites = None if sites is None else np.asarray(sites, dtype=np.str_)
         self.class_names = tuple(str(name) for name in class_names)
         self.synthetic = synthetic
         self.image_shape, self.dtype = self.images.shape[1:], self.images.dtype
@@ -191,6 +198,7 @@ class ArrayRecords(RecordsBase):
         part = object.__new__(ArrayRecords)
         part.images, part.labels, part.ids = self.images[chosen], labels, self.ids[chosen]
         part.groups = None if self.groups is None else self.groups[chosen]
+        part.sites = None if self.sites is None else self.sites[chosen]
         part.class_names, part.synthetic = self.class_names, self.synthetic
         part.image_shape, part.dtype = self.image_shape, self.dtype
         return part
@@ -216,20 +224,25 @@ class _Stored(Protocol):
     def read_images(self, indices: Sequence[int] | np.ndarray) -> np.ndarray: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """What is known of N records besides their images; as the attributes of `Records`."""
+
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None = None
+    sites: np.ndarray | None = None
+    synthetic: bool = False
+
+
 class StoredRecords(RecordsBase):
     """Records too large for memory: labels and ids are held, pixels are read when asked for."""
 
-    def __init__(self, stored: _Stored, order: np.ndarray, columns: "_Columns") -> None:
-        """Records whose images are rows ``order`` [N] of ``stored``.
-
-        Args:
-            stored: the images.
-            order: integers [N].
-            columns: labels, ids and groups [N] as in `ArrayRecords`, and whether all is synthetic.
-        """
-        self._stored, self._order = stored, order
-        self._columns = columns
-        self.labels, self.ids, self.groups, self.synthetic = columns
+    def __init__(self, stored: _Stored, order: np.ndarray, columns: "Columns") -> None:
+        """Records whose images are rows ``order`` [N] of ``stored``."""
+        self._stored, self._order, self._columns = stored, order, columns
+        self.labels, self.ids, self.groups = columns.labels, columns.ids, columns.groups
+        self.sites, self.synthetic = columns.sites, columns.synthetic
         self.class_names, self.dtype = stored.class_names, stored.dtype
         self.image_shape = stored.image_shape
 
@@ -240,18 +253,20 @@ class StoredRecords(RecordsBase):
     def subset(self, indices: np.ndarray) -> "StoredRecords":
         """See `Records.subset`."""
         chosen = as_indices(indices)
-        labels, ids, groups, synthetic = self._columns
-        groups = None if groups is None else groups[chosen]
-        columns = (labels[chosen], ids[chosen], groups, synthetic)
-        return StoredRecords(self._stored, self._order[chosen], columns)
+        columns = self._columns
+        part = Columns(
+            labels=columns.labels[chosen],
+            ids=columns.ids[chosen],
+            groups=None if columns.groups is None else columns.groups[chosen],
+            sites=None if columns.sites is None else columns.sites[chosen],
+            synthetic=columns.synthetic,
+        )
+        return StoredRecords(self._stored, self._order[chosen], part)
 
     def without_labels(self) -> "StoredRecords":
         """See `Records.without_labels`."""
-        columns = (np.full(len(self), -1, np.int64), *self._columns[1:])
+        columns = dataclasses.replace(self._columns, labels=np.full(len(self), -1, np.int64))
         return StoredRecords(self._stored, self._order, columns)
-
-
-_Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]
 
 
 def as_indices(indices: np.ndarray) -> np.ndarray:
@@ -317,4 +332,6 @@ def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords 
         return ArrayRecords(
             images, labels, ids, stored.class_names, known_groups, synthetic, where=str(directory)
         )
-    return StoredRecords(stored, np.arange(count), (labels, ids, known_groups, synthetic))
+    return StoredRecords(
+        stored, np.arange(count), Columns(labels, ids, known_groups, synthetic=synthetic)
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,8 @@ from data.sources import Source
 
 # Orders of the groups tried before giving up on having every class on both sides.
 _TRIES = 32
+# Orders of which the best is taken where there are many strata; one will do for classes alone.
+_ORDERS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,8 @@ def make_splits(
     real_per_class: int,
     per_class: Mapping[str | int, int] | None = None,
     unlabelled: int = 0,
+    folds: int = 0,
+    fold: int = 0,
     seed: int,
 ) -> Splits:
     """Divide a source into the sets of a run.
@@ -70,6 +75,9 @@ def make_splits(
         real_per_class: labelled training images per class; 0 = all there are.
         per_class: {class name or index: count} instead of ``real_per_class``, for rare classes.
         unlabelled: how many of the remaining training images to give without labels; -1 = all.
+        folds: instead of a random share, test is one of so many parts of the source's training
+            part, which together hold each of its labelled images once; 0 = a random share.
+        fold: which of them, from 0.
         seed: of every choice made here.
 
     Raises:
@@ -82,21 +90,28 @@ def make_splits(
     rest = source.splits.get("train", source.splits.get("all"))
     if rest is None:
         raise UserError(f"{source.spec} has no training images, only {', '.join(source.splits)}.")
-    _check_disjoint(source.spec, rest, own)
+    check_disjoint(source.spec, {"train": rest, **own})
+    if folds and "test" in own:
+        raise UserError(
+            f"--config.data.folds={folds}: {source.spec} has a test split of its own; leave folds "
+            "out, or give all images as one split."
+        )
     available = np.arange(len(rest))
     total = np.bincount(rest.labels[rest.labels >= 0], minlength=len(rest.class_names))
     sets = dict(own)
     for turn, (name, fraction) in enumerate((("test", test_fraction), ("val", val_fraction))):
         if name in own:
             continue
+        if name == "test" and folds:
+            sets[name] = rest.subset(held := _fold(rest, available, folds, fold, seed))
+            available = _without(rest, available, held)
+            continue
         if not 0 < fraction < 1:
             raise UserError(
                 f"--config.data.{name}_fraction={fraction} leaves no {name} split and {source.spec}"
                 " has none; give a number between 0 and 1, such as 0.2."
             )
-        held = _hold_out(
-            rest, available, np.maximum(np.rint(fraction * total), 1), name, (seed, turn)
-        )
+        held = _hold_out(rest, available, total, fraction, name, (seed, turn))
         sets[name] = rest.subset(held)
         available = _without(rest, available, held)
     train, remaining = _choose_train(rest, available, real_per_class, per_class or {}, seed)
@@ -108,14 +123,12 @@ def make_splits(
     )
 
 
-def _check_disjoint(spec: str, rest: Records, own: Mapping[str, Records]) -> None:
-    """Refuse a source whose own splits share images or groups, or have unlabelled val or test."""
-    named = {"train": rest, **own}
-    for name, records in own.items():
-        if (records.labels < 0).any():
+def check_disjoint(spec: str, named: Mapping[str, Records]) -> None:
+    """Refuse splits that share images or groups, or have unlabelled images in val or test."""
+    for name in named.keys() & {"val", "test"}:
+        if (named[name].labels < 0).any():
             raise UserError(f"{spec}: its {name} split has images without a label; remove them.")
-    pairs = [(a, b) for i, a in enumerate(named) for b in list(named)[i + 1 :]]
-    for a, b in pairs:
+    for a, b in itertools.combinations(named, 2):
         for what in ("ids", "groups"):
             left, right = getattr(named[a], what), getattr(named[b], what)
             if left is None or right is None:
@@ -138,36 +151,81 @@ def _groups_of(records: Records, indices: np.ndarray) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
+def _strata(records: Records, indices: np.ndarray) -> tuple[np.ndarray, int]:
+    """Strata [n, 1 or 2] an image counts for, and the number of all there are.
+
+    Each class is one; where sites are known, so is each class at each site.
+    """
+    labels, classes = records.labels[indices], len(records.class_names)
+    if records.sites is None:
+        return labels[:, None], classes
+    pairs = np.char.add(np.char.add(labels.astype(np.str_), "\0"), records.sites[indices])
+    stratum = np.unique(pairs, return_inverse=True)[1]
+    return np.stack([labels, classes + stratum], axis=1), classes + int(stratum.max(initial=-1)) + 1
+
+
+def _group_counts(records: Records, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Group number of every image [n], and images of every group and stratum [G, S]."""
+    groups = _groups_of(records, labelled)
+    columns, strata = _strata(records, labelled)
+    counts = np.zeros((groups.max(initial=-1) + 1, strata))
+    for column in columns.T:
+        np.add.at(counts, (groups, column), 1)
+    return groups, counts
+
+
 def _hold_out(
     records: Records,
     available: np.ndarray,
-    target: np.ndarray,
+    total: np.ndarray,
+    fraction: float,
     name: str,
     seed: tuple[int, int],
 ) -> np.ndarray:
-    """Choose labelled records, whole groups at a time, close to ``target`` [K] images per class.
+    """Choose labelled records, whole groups at a time, close to a share of every stratum.
 
-    Groups are visited in random order and taken when that brings the class counts nearer to the
-    target (squared deviation relative to the target). Orders that leave a class empty on either
-    side are tried again.
+    Groups are visited in random order and taken when that brings the counts nearer to the target
+    (squared deviation relative to the target): of every class and, where sites are known, of every
+    class at every site; then the best of `_ORDERS` orders counts. Orders that leave a class empty
+    on either side are tried again.
+
+    Args:
+        records: the images.
+        available: indices that may be chosen.
+        total: labelled images per class [K] in the whole set, before anything was held out.
+        fraction: share of them to choose.
+        name: of the split, for messages.
+        seed: of the orders.
     """
     labelled = available[records.labels[available] >= 0]
-    labels, groups = records.labels[labelled], _groups_of(records, labelled)
-    counts = np.zeros((groups.max(initial=-1) + 1, len(target)))
-    np.add.at(counts, (groups, labels), 1)
-    total = counts.sum(axis=0)
+    groups, counts = _group_counts(records, labelled)
+    classes, here = len(total), counts.sum(axis=0)
+    # Of what is left, as large a share as `fraction` is of all.
+    share = fraction * total.sum() / max(here[:classes].sum(), 1)
+    target = np.concatenate([np.maximum(np.rint(fraction * total), 1), share * here[classes:]])
+    found: list[tuple[float, np.ndarray]] = []
     for attempt in range(_TRIES):
         rng = np.random.default_rng((*seed, attempt))
         taken = _walk_groups(counts, target, rng.permutation(len(counts)))
         held = counts[taken].sum(axis=0)
-        if (held > 0).all() and (held < total).all():
-            return labelled[taken[groups]]
+        if (held[:classes] > 0).all() and (held < here)[:classes].all():
+            found.append((float(((held - target) ** 2 / target).sum()), taken))
+        if len(found) == (1 if records.sites is None else _ORDERS):
+            break
+    if found:
+        _, taken = min(found, key=lambda one: one[0])
+        return labelled[taken[groups]]
+    raise _scarce(records, counts[:, :classes], f"between {name} and the rest", "")
+
+
+def _scarce(records: Records, counts: np.ndarray, sides: str, wish: str) -> UserError:
+    """The class of fewest groups can't be on all sides; `counts` are images per group and class."""
     scarce = int(np.argmin((counts > 0).sum(axis=0)))
     number = int((counts[:, scarce] > 0).sum())
     unit = "images" if records.groups is None else "groups (patients)"
-    raise UserError(
-        f"class '{records.class_names[scarce]}' has {number} {unit} to divide between {name} and "
-        "the rest, too few for every class in every split; add images or leave the class out."
+    return UserError(
+        f"class '{records.class_names[scarce]}' has {number} {unit} to divide {sides}, too few for "
+        f"every class in every split; add images{wish} or leave the class out."
     )
 
 
@@ -182,6 +240,35 @@ def _walk_groups(counts: np.ndarray, target: np.ndarray, order: np.ndarray) -> n
             taken[group] = True
             gap -= row
     return taken
+
+
+def _fold(records: Records, available: np.ndarray, folds: int, fold: int, seed: int) -> np.ndarray:
+    """Labelled records of one of `folds` parts, each about as large in every stratum.
+
+    Groups go one after another, large ones first, to the fold that has the least of what they hold
+    (relative to its share), so which fold a group is in does not depend on `fold`.
+    """
+    if not (folds >= 2 and 0 <= fold < folds):
+        raise UserError(
+            f"--config.data.folds={folds} with --config.data.fold={fold}: give 2 folds or more, "
+            "and one of them counted from 0."
+        )
+    labelled = available[records.labels[available] >= 0]
+    groups, counts = _group_counts(records, labelled)
+    share = counts.sum(axis=0) / folds
+    order = np.random.default_rng((seed, 4)).permutation(len(counts))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    held, of_group = np.zeros((folds, counts.shape[1])), np.empty(len(counts), np.int64)
+    for group in order:
+        row = counts[group]
+        # What adding the row does to the squared deviation from the shares, relative to these.
+        growth = (row * (2 * (held - share) + row) / np.maximum(share, 1e-9)).sum(axis=1)
+        of_group[group] = np.argmin(growth)
+        held[of_group[group]] += row
+    classes = len(records.class_names)
+    if (held[:, :classes] == 0).any():
+        raise _scarce(records, counts[:, :classes], f"into {folds} folds", ", ask for fewer folds")
+    return labelled[of_group[groups] == fold]
 
 
 def _without(records: Records, available: np.ndarray, held: np.ndarray) -> np.ndarray:

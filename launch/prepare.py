@@ -13,11 +13,11 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data import fingerprint, record_writer, records, sources, splits, tables
+from data import fingerprint, record_writer, records, sources, split_files, splits, tables
 from data.errors import UserError
 from launch import cli, distributed, stage
 
-SPLITS = ("train", "unlabelled", "val", "test")
+SPLITS = split_files.NAMES
 # Where the source lies, who reads it and how batches are made does not change the records; what it
 # holds does.
 _NOT_IN_RECORDS = (
@@ -93,15 +93,7 @@ def _make(
         tables.write_json(folder / "unreadable.json", error.unreadable)
         cli.say(f"data: all files that can't be read: {folder / 'unreadable.json'}")
         raise
-    made = splits.make_splits(
-        source,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        real_per_class=data.real_per_class,
-        per_class=_per_class(data.per_class),
-        unlabelled=data.unlabelled,
-        seed=data.seed,
-    )
+    made = _split(data, source)
     parts = {name: getattr(made, name) for name in SPLITS if len(getattr(made, name))}
     record_writer.fill(
         aside,
@@ -110,12 +102,31 @@ def _make(
         description=f"from {data.source}",
         shard_rows=record_writer.SHARD_ROWS,
     )
+    split_files.write(aside / "splits.parquet", made)
     facts = _tell(source, aside, folder)
     counts = {name: _counts(part) for name, part in parts.items()}
     for name, count in counts.items():
         cli.say(f"data: {name}: " + ", ".join(f"{k} {v}" for k, v in count.items()))
     names = list(made.train.class_names)
     return {"counts": counts, **facts, "digest": made.digest(), "class_names": names}
+
+
+def _split(data: ml_collections.ConfigDict, source: sources.Source) -> splits.Splits:
+    """The sets of the run: as a file says, or drawn."""
+    if data.splits_file:
+        path = pathlib.Path(data.splits_file).expanduser()
+        return split_files.apply(source, path, split_files.read(path))
+    return splits.make_splits(
+        source,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        real_per_class=data.real_per_class,
+        per_class=_per_class(data.per_class),
+        unlabelled=data.unlabelled,
+        folds=data.folds,
+        fold=data.fold,
+        seed=data.seed,
+    )
 
 
 def _clear(folder: pathlib.Path) -> None:
@@ -140,6 +151,10 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
     salt = settings.pop("salt")
     if kind in _SALT or data.labels:
         settings["salt_digest"] = hashlib.sha256(f"salt\0{salt}".encode()).hexdigest()[:16]
+    if path := settings.pop("splits_file"):
+        ids = split_files.read(pathlib.Path(path).expanduser())
+        text = json.dumps({name: sorted(ids[name].tolist()) for name in ids})
+        settings["splits_digest"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     if kind not in _AXIS:
         del settings["axis"]
     return settings

@@ -55,7 +55,7 @@ POSITIVE = (
     "train.skip_limit",
 )  # fmt: skip
 BATCHES = ("gan", "features", "vrn", "target")
-NOT_NEGATIVE = ("train.keep_every", "data.workers")
+NOT_NEGATIVE = ("train.keep_every", "data.workers", "data.folds", "data.fold")
 SHARES = (
     "data.val_fraction",
     "data.test_fraction",

@@ -12,11 +12,13 @@ from data import checks, tables
 from data import images as image_files
 from data.errors import UserError
 from data.preprocess.image import to_pixels
-from data.records import StoredRecords
+from data.records import Columns, StoredRecords
 from data.sources import parts
 from data.sources.raw import Listing, Report
 
-_COLUMNS = ("id", "label", "split", "group", "dtype", "channels", "offset", "low", "high")
+_COLUMNS = (
+    "id", "label", "split", "group", "site", "dtype", "channels", "offset", "low", "high",
+)  # fmt: skip
 # What `write_originals` keeps of every image.
 _ORIGINALS = (
     "id", "low", "high", "bits", "minimum", "maximum", "height", "width", "channels",
@@ -71,7 +73,7 @@ class Spool:
         self.dtype = _common_dtype(rows, listing)
         self._channels = rows["channels"].to_numpy()
         self._narrow = pc.not_equal(rows["dtype"], self.dtype.name).to_numpy()
-        self._rows = rows.select(["id", "label", "split", "group"])
+        self._rows = rows.select(["id", "label", "split", "group", "site"])
         low, high = rows["low"].to_numpy(), rows["high"].to_numpy()
         ends = np.concatenate([low, high])
         self._range = (ends.min(), ends.max()) if ranged and len(ends) else None
@@ -140,10 +142,12 @@ class Spool:
         if len(here) == 0:
             raise UserError(f"{where} holds no images.")
         rows = self._rows.take(here)
-        ids, groups = (_texts(rows[name]) for name in ("id", "group"))
+        ids, groups, sites = (_texts(rows[name]) for name in ("id", "group", "site"))
         labels, known = rows["label"].to_numpy(), groups if (groups != "").any() else None
         checks.check_columns(where, len(here), labels, ids, known, self.class_names)
-        return StoredRecords(self, here, (labels, ids, known, False))
+        return StoredRecords(
+            self, here, Columns(labels, ids, known, sites if (sites != "").any() else None)
+        )
 
     def _mapped(self, part: int) -> np.ndarray:
         return np.memmap(parts.pixels_path(self._folder, part), np.uint8, "r")

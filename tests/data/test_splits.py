@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from data import split_files, tables
 from data.errors import UserError
 from data.records import ArrayRecords
 from data.sources import Source
@@ -105,6 +106,174 @@ def test_no_patient_is_on_two_sides(seed):
     largest = np.unique(patients, return_counts=True)[1].max()
     for part, fraction in ((made.test, 0.3), (made.val, 0.2)):
         assert np.abs(np.array(_counts(part)) - fraction * labelled).max() <= largest
+
+
+def _random_records(seed: int, unlabelled: float = 0.1) -> ArrayRecords:
+    """Classes and sites in uneven shares; patients of 1 to about 9 images, each at one site."""
+    rng = np.random.default_rng(seed)
+    counts = tuple(rng.integers(60, 300, rng.integers(2, 4)))
+    patients = rng.integers(0, sum(counts) // 3, sum(counts))
+    at = rng.choice(["a", "b", "c"], patients.max() + 1, p=[0.6, 0.3, 0.1])
+    groups = [f"p{p}" if p else "" for p in patients]
+    records = make_records(counts, groups=groups, sites=at[patients])
+    records.labels[rng.random(len(records)) < unlabelled] = -1
+    return records
+
+
+def _strata_counts(records: ArrayRecords, classes: int) -> np.ndarray:
+    """Images per class and site [K, 3]."""
+    found = [
+        [np.sum((records.labels == k) & (records.sites == site)) for site in "abc"]
+        for k in range(classes)
+    ]
+    return np.array(found)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_strata_of_class_and_site_keep_their_shares(seed):
+    records = _random_records(seed)
+    made = _split(records, seed=seed, unlabelled=-1)
+    parts = {name: getattr(made, name) for name in ("train", "val", "test")}
+    groups = {name: set(part.groups.tolist()) - {""} for name, part in parts.items()}
+    assert not (groups["train"] | set(made.unlabelled.groups) - {""}) & groups["val"]
+    assert not (groups["train"] | set(made.unlabelled.groups) - {""}) & groups["test"]
+    assert not groups["val"] & groups["test"]
+    classes = len(records.class_names)
+    total = _strata_counts(records, classes)
+    largest = np.unique(records.groups, return_counts=True)[1][1:].max()
+    for name, fraction in (("test", 0.3), ("val", 0.2)):
+        off = _strata_counts(parts[name], classes) - fraction * total
+        # no further off than the largest patient
+        assert np.abs(off).max() <= largest, (name, off)
+
+
+def test_sites_count():
+    """Without sites the same images are split otherwise, and worse for the sites."""
+    off = []
+    for seed in range(10):
+        records = _random_records(seed)
+        classes, total = len(records.class_names), _strata_counts(records, len(records.class_names))
+        for sites in (records.sites, None):
+            blind = ArrayRecords(
+                records.images, records.labels, records.ids, records.class_names, records.groups,
+                sites=sites,
+            )  # fmt: skip
+            test = records.subset(np.isin(records.ids, _split(blind, seed=seed).test.ids))
+            off.append(np.abs(_strata_counts(test, classes) - 0.3 * total).mean())
+    assert np.mean(off[::2]) < 0.7 * np.mean(off[1::2])
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_hold_every_image_once(seed, folds):
+    records = _random_records(seed)
+    made = [_split(records, seed=seed, folds=folds, fold=i, unlabelled=-1) for i in range(folds)]
+    tested = [name for split in made for name in split.test.ids]
+    labelled = records.ids[records.labels >= 0]
+    assert sorted(tested) == sorted(labelled)
+    classes = len(records.class_names)
+    total = _strata_counts(records, classes)
+    largest = np.unique(records.groups, return_counts=True)[1][1:].max()
+    for split in made:
+        sides = [set(part.groups.tolist()) - {""} for part in (split.train, split.val, split.test)]
+        assert len(set.union(*sides)) == sum(map(len, sides))
+        assert not (set(split.unlabelled.groups.tolist()) - {""}) & (sides[1] | sides[2])
+        off = _strata_counts(split.test, classes) - total / folds
+        assert np.abs(off).max() <= largest
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"folds": 1}, "give 2 folds or more"),
+        ({"folds": 3, "fold": 3}, r"--config\.data\.folds=3 with --config\.data\.fold=3"),
+        ({"folds": 40}, "has 30 images to divide into 40 folds, .* ask for fewer folds"),
+    ],
+)
+def test_impossible_folds_are_explained(changes, words):
+    with pytest.raises(UserError, match=words):
+        _split(make_records((60, 30)), **changes)
+
+
+def test_a_source_with_a_test_split_has_no_folds():
+    own = {name: make_records((20, 20), prefix=name) for name in ("train", "test")}
+    with pytest.raises(UserError, match="has a test split of its own; leave folds out"):
+        _split(own, folds=2)
+
+
+# --- files of ids
+
+
+def test_a_file_gives_the_same_splits_again(tmp_path):
+    records = _random_records(0)
+    source = Source({"all": records}, "npz:x")
+    made = _split(records, real_per_class=9, unlabelled=-1)
+    split_files.write(tmp_path / "s.parquet", made)
+    again = split_files.apply(source, tmp_path, split_files.read(tmp_path / "s.parquet"))
+    assert again.digest() == made.digest()
+    table = tables.read_parquet(tmp_path / "s.parquet")
+    lines = ["id,split", *(f"{i},{s}" for i, s in zip(table["id"], table["split"], strict=True))]
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    again = split_files.apply(source, tmp_path, split_files.read(tmp_path / "s.csv"))
+    assert again.digest() == made.digest()
+
+
+def test_a_file_for_a_source_with_own_splits(tmp_path):
+    own = {name: make_records((20, 20), prefix=name) for name in ("train", "test")}
+    made = _split(own, real_per_class=3)
+    split_files.write(tmp_path / "s.parquet", made)
+    ids = split_files.read(tmp_path / "s.parquet")
+    assert split_files.apply(Source(own, "npz:x"), tmp_path, ids).digest() == made.digest()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ids: ids["test"].__setitem__(0, "zz"), "has the id 'zz' in test, npz:x not"),
+        (lambda ids: ids.update(val=ids["test"]), "share"),
+        (lambda ids: ids.update(val=ids["val"][:1]), "its val split lacks"),
+        (
+            lambda ids: ids.update(test=np.append(ids["test"], "r0")),
+            "images without",
+        ),
+        (lambda ids: ids.update(unlabelled=ids["test"][:1]), "share 1 ids"),
+    ],
+)
+def test_files_that_do_not_fit_are_explained(tmp_path, change, words):
+    records = make_records((30, 30), groups=[f"p{i // 2}" for i in range(60)])
+    records.labels[0] = -1
+    split_files.write(tmp_path / "s.parquet", _split(records))
+    ids = split_files.read(tmp_path / "s.parquet")
+    change(ids)
+    with pytest.raises(UserError, match=words):
+        split_files.apply(Source({"all": records}, "npz:x"), tmp_path / "s.parquet", ids)
+
+
+def test_a_patient_of_a_file_never_crosses(tmp_path):
+    records = make_records((30, 30), groups=[f"p{i // 2}" for i in range(60)])
+    made = _split(records)
+    ids = {name: getattr(made, name).ids for name in split_files.NAMES}
+    of_one = records.ids[records.groups == made.test.groups[0]]
+    ids["test"] = ids["test"][~np.isin(ids["test"], of_one[:1])]
+    ids["train"] = np.append(ids["train"], of_one[0])
+    with pytest.raises(UserError, match="train and test splits share 1 groups"):
+        split_files.apply(Source({"all": records}, "npz:x"), tmp_path, ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "does not exist; mend the path"),
+        ("id,part\na,train", "no column 'split'"),
+        ("id,split\na,training", "has a split 'training'; use train, unlabelled"),
+        ("id,split\na,train\na,val", "has the id 'a' twice"),
+    ],
+)
+def test_files_that_are_none(tmp_path, text, words):
+    if text is not None:
+        (tmp_path / "s.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        split_files.read(tmp_path / "s.csv")
 
 
 def test_a_sources_own_splits_are_kept():

@@ -185,9 +185,9 @@ def _hold_out(
     """Choose labelled records, whole groups at a time, close to a share of every stratum.
 
     Groups are visited in random order and taken when that brings the counts nearer to the target
-    (squared deviation relative to the target): of every class and, where sites are known, of every
-    class at every site; then the best of `_ORDERS` orders counts. Orders that leave a class empty
-    on either side are tried again.
+    (squared deviation relative to the target, or to one image): of every class and, where sites are
+    known, of every class at every site; then the best of `_ORDERS` orders counts. Orders that leave
+    a class empty on either side are tried again.
 
     Args:
         records: the images.
@@ -203,18 +203,22 @@ def _hold_out(
     # Of what is left, as large a share as `fraction` is of all.
     share = fraction * total.sum() / max(here[:classes].sum(), 1)
     target = np.concatenate([np.maximum(np.rint(fraction * total), 1), share * here[classes:]])
-    found: list[tuple[float, np.ndarray]] = []
-    for attempt in range(_TRIES):
-        rng = np.random.default_rng((*seed, attempt))
-        taken = _walk_groups(counts, target, rng.permutation(len(counts)))
-        held = counts[taken].sum(axis=0)
-        if (held[:classes] > 0).all() and (held < here)[:classes].all():
-            found.append((float(((held - target) ** 2 / target).sum()), taken))
-        if len(found) == (1 if records.sites is None else _ORDERS):
-            break
-    if found:
-        _, taken = min(found, key=lambda one: one[0])
-        return labelled[taken[groups]]
+    # Sets too small to have every class at every site on both sides are divided by class alone.
+    for columns in dict.fromkeys((len(target), classes)):
+        found: list[tuple[float, np.ndarray]] = []
+        for attempt in range(_TRIES):
+            rng = np.random.default_rng((*seed, attempt))
+            order = rng.permutation(len(counts))
+            taken = _walk_groups(counts[:, :columns], target[:columns], order)
+            held = counts[taken].sum(axis=0)
+            if (held[:classes] > 0).all() and (held < here)[:classes].all():
+                off = (held - target)[:columns] ** 2 / np.maximum(target, 1)[:columns]
+                found.append((float(off.sum()), taken))
+            if len(found) == (1 if columns == classes else _ORDERS):
+                break
+        if found:
+            _, taken = min(found, key=lambda one: one[0])
+            return labelled[taken[groups]]
     raise _scarce(records, counts[:, :classes], f"between {name} and the rest", "")
 
 
@@ -233,10 +237,10 @@ def _walk_groups(counts: np.ndarray, target: np.ndarray, order: np.ndarray) -> n
     """Mask [G] of the groups taken when visited in ``order``; see `_hold_out`."""
     taken = np.zeros(len(counts), bool)
     # Expanding the square, taking group c lowers the deviation when sum c (2 gap - c) / target > 0.
-    gap = target.astype(float).copy()
+    gap, scale = target.astype(float).copy(), np.maximum(target, 1)
     for group in order:
         row = counts[group]
-        if (row * (2 * gap - row) / target).sum() > 0:
+        if (row * (2 * gap - row) / scale).sum() > 0:
             taken[group] = True
             gap -= row
     return taken

@@ -163,6 +163,13 @@ def test_sites_count():
     assert np.mean(off[::2]) < 0.7 * np.mean(off[1::2])
 
 
+def test_a_set_too_small_for_its_sites_is_split_by_class():
+    records = make_records((6, 6), sites=[*"aaabbc", *"abccdd"])
+    for seed in range(20):
+        made = _split(records, seed=seed, val_fraction=0.15)
+        assert [_counts(part) for part in (made.test, made.val)] == [[2, 2], [1, 1]]
+
+
 @pytest.mark.parametrize("folds", [2, 5])
 @pytest.mark.parametrize("seed", range(5))
 def test_folds_hold_every_image_once(seed, folds):

@@ -212,6 +212,41 @@ def test_any_number_of_channels_and_a_kept_aspect(tmp_path):
         np.testing.assert_allclose(image[6:10].mean((0, 1)), whole.mean((0, 1)), atol=25)
 
 
+# --- splits by file and by site
+
+
+def test_splits_of_another_run(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = ["file,label,patient,site"]
+    (tmp_path / "set").mkdir()
+    for i in range(60):
+        pixels = rng.integers(0, 256, (16, 16), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "set" / f"{i:02d}.png")
+        lines.append(f"{i:02d}.png,{'ab'[i % 2]},p{i // 2 % 20},{'xy'[i // 2 % 20 < 6]}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    spec, table = f"folder:{tmp_path / 'set'}", f"--config.data.labels={tmp_path / 'labels.csv'}"
+    flags = ("--config.data.folds=4", "--config.data.fold=1")
+    done, folder = _prepare(tmp_path, spec, table, *flags)
+    assert done.returncode == 0, done.stderr
+    facts = stage.read(tmp_path / "run", "data")["facts"]
+    known = tables.read_parquet(folder / "intensity.parquet")
+    sites = dict(zip(known["id"], known["site"], strict=True))
+    # 60 images in 4 folds, 24 of them of site y, in patients of 2 or 4
+    test = [sites[name] for name in open_records(folder, "test").ids]
+    assert abs(len(test) - 15) <= 2
+    assert abs(test.count("y") - 6) <= 2
+    given = tmp_path / "given.parquet"
+    shutil.copy(folder / "splits.parquet", given)
+    shutil.rmtree(tmp_path / "run")
+    done, folder = _prepare(tmp_path, spec, table, f"--config.data.splits_file={given}")
+    assert done.returncode == 0, done.stderr
+    assert stage.read(tmp_path / "run", "data")["facts"] == facts
+    assert (folder / "splits.parquet").read_bytes() == given.read_bytes()
+    done, _ = _prepare(tmp_path, spec, table)
+    assert done.returncode == 2
+    assert "splits_digest" in done.stderr
+
+
 # --- stopped and gone on with
 
 

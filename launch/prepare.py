@@ -76,17 +76,11 @@ def _make(
     try:
         source = sources.open_source(
             data.source,
-            data_dir=data.data_dir or _tfds_folder(),
+            data_dir=data.data_dir or tfds_folder(),
             size=data.size,
             channels=data.channels,
             spool=aside / _SPOOL,
-            options=sources.Options(
-                labels=data.labels,
-                axis=data.axis,
-                salt=data.salt,
-                max_unreadable=data.max_unreadable,
-                preprocess=data.preprocess,
-            ),
+            options=source_options(data),
             processes=data.workers,
         )
     except sources.UnreadableError as error:
@@ -183,7 +177,19 @@ def _tell(source: sources.Source, aside: pathlib.Path, folder: pathlib.Path) -> 
     }
 
 
-def _tfds_folder() -> str:
+def source_options(data: ml_collections.ConfigDict) -> sources.Options:
+    """How a source is read, from the section of the configuration."""
+    return sources.Options(
+        labels=data.labels,
+        axis=data.axis,
+        salt=data.salt,
+        max_unreadable=data.max_unreadable,
+        preprocess=data.preprocess,
+    )
+
+
+def tfds_folder() -> str:
+    """Where tfds keeps data sets unless `data.data_dir` says otherwise."""
     return os.environ.get("TFDS_DATA_DIR", os.path.expanduser("~/tensorflow_datasets"))
 
 

@@ -13,7 +13,7 @@ from data.sources.files import UnreadableError, read
 from data.sources.raw import AXES, FLAG, Listing, Options, Report
 from data.sources.spool import Spool
 
-__all__ = ["AXES", "Options", "Report", "Source", "UnreadableError", "open_source"]
+__all__ = ["AXES", "Options", "Report", "Source", "UnreadableError", "list_source", "open_source"]
 
 _FILES = ("folder", "dicom", "nifti")
 
@@ -84,7 +84,7 @@ def open_source(
             "own labels; leave it out."
         )
     spool.mkdir(parents=True, exist_ok=True)
-    listing = _list(kind, where, data_dir, spool, options)
+    listing = list_source(kind, where, data_dir, spool, options)
     stored, report = read(
         listing, spool, size=size, channels=channels, options=options, processes=processes
     )
@@ -102,7 +102,7 @@ def open_source(
     return Source(splits, spec, report if listing.of_files else None, stored)
 
 
-def _list(
+def list_source(
     kind: str, where: str, data_dir: str | os.PathLike[str], folder: pathlib.Path, options: Options
 ) -> Listing:
     """What there is to read. Each kind is imported when it is used: the libraries take their time.

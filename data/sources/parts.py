@@ -110,7 +110,7 @@ def read_part(part: Part) -> int:
     rows: list[dict[str, Any]] = []
     told = {"files": 0, "unreadable": {}, "blank": 0, "more_volumes": 0, "sites": Counter()}
     pixels = pixels_path(work.folder, part.index)
-    with _quiet(), tables.atomic_file(pixels) as aside, aside.open("wb") as file:
+    with quiet(), tables.atomic_file(pixels) as aside, aside.open("wb") as file:
         for entry in part.entries:
             _read_entry(work, entry, file, rows, told)
     metadata = {"told": json.dumps(told).encode()}
@@ -143,7 +143,7 @@ def _read_entry(
     except Exception as error:  # decoders fail in many ways, none of them ours
         if not work.of_files:
             raise
-        told["unreadable"][entry.name] = _why(error)
+        told["unreadable"][entry.name] = why(error)
         file.seek(start)
         file.truncate()
         del rows[before:]
@@ -154,7 +154,8 @@ def _read_entry(
         told["sites"][entry.site] += 1
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Why a file can't be read, to be put after its name."""
     if isinstance(error, RefusedError):
         return str(error)
     text = " ".join(str(error).split()) or type(error).__name__
@@ -168,7 +169,7 @@ def _row(
 
     None for an image that a step leaves out.
     """
-    name = entry.name if picture.frame is None else f"{entry.name}#{picture.frame}"
+    name = image_id(entry, picture.frame)
     where, pixels = f"{work.where} ({entry.split})", picture.pixels
     _check(where, name, pixels, work.channels)
     done = preprocess.apply(
@@ -187,7 +188,6 @@ def _row(
         )
     # Values whose range is not known yet, see `preprocess.of_dataset`.
     stored = image.values.astype(np.float32) if image.in_units else image.values
-    owner = f"patient\0{entry.patient}" if entry.patient else found.owner
     lowest, highest = (
         (float(pixels.min()), float(pixels.max()))
         if np.isnan(picture.minimum)
@@ -197,7 +197,7 @@ def _row(
         "id": name,
         "label": entry.label,
         "split": entry.split,
-        "group": pseudonym(owner, work.salt) if owner else entry.group,
+        "group": group(entry, found, work.salt),
         "site": entry.site,
         "dtype": image.dtype.name,
         "channels": stored.shape[-1],
@@ -230,13 +230,22 @@ def _check(where: str, name: str, pixels: np.ndarray, channels: int) -> None:
         checks.check_floats(where, pixels[None], np.array([name]))
 
 
-def pseudonym(owner: str, salt: str) -> str:
-    """16 hexadecimal digits that stay the same for one owner and salt."""
-    return hashlib.sha256(f"{salt}\0{owner}".encode()).hexdigest()[:16]
+def image_id(entry: Entry, frame: int | None) -> str:
+    """The id of an image: the path of its file, and its number in a file of several."""
+    return entry.name if frame is None else f"{entry.name}#{frame}"
+
+
+def group(entry: Entry, found: Decoded, salt: str) -> str:
+    """16 hexadecimal digits that stay the same for one owner and salt; as it is given in a row.
+
+    '' where nobody is known.
+    """
+    owner = f"patient\0{entry.patient}" if entry.patient else found.owner
+    return hashlib.sha256(f"{salt}\0{owner}".encode()).hexdigest()[:16] if owner else entry.group
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drop warnings and logs of decoders: they quote headers, which may tell who a patient is.
 
     What matters of them comes back as the reason of a file. Both switches hold for all threads.

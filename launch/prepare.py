@@ -45,7 +45,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     try:
         source = sources.open_source(
             data.source,
-            data_dir=data.data_dir or _tfds_folder(),
+            data_dir=data.data_dir or tfds_folder(),
             size=data.size,
             channels=data.channels,
             options=sources.Options(data.labels, data.axis, data.salt, data.max_unreadable),
@@ -118,7 +118,8 @@ def _tell(report: sources.Report | None, folder: pathlib.Path) -> dict[str, Any]
     }
 
 
-def _tfds_folder() -> str:
+def tfds_folder() -> str:
+    """Where tfds keeps data sets unless `data.data_dir` says otherwise."""
     return os.environ.get("TFDS_DATA_DIR", os.path.expanduser("~/tensorflow_datasets"))
 
 

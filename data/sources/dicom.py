@@ -46,8 +46,13 @@ def open_dicom(path: pathlib.Path, size: int, options: Options) -> tuple[dict[st
     Raises:
         UserError: as `labels.entries` and `files.read`.
     """
-    entries, names = labels.entries(path, _dicom_files, options.labels, "dicom")
-    return files.read(path, entries, names, decode, kind="dicom", size=size, options=options)
+    entries, names, decoder = listing(path, options)
+    return files.read(path, entries, names, decoder, kind="dicom", size=size, options=options)
+
+
+def listing(path: pathlib.Path, options: Options) -> files.Listing:
+    """The files, the class names, and how a file is read; raises as `labels.entries`."""
+    return *labels.entries(path, _dicom_files, options.labels, "dicom"), decode
 
 
 def _dicom_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -1,14 +1,16 @@
 """Reads all files of a source in parallel, and keeps account of those that can't be read."""
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import logging
 import pathlib
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +22,8 @@ from data.sources.raw import Options, Raw, Report
 
 # Longest reason kept for a file; decoders report a line per plug-in.
 _REASON = 300
+# Files that are read before they are asked for.
+_AHEAD = 64
 
 
 class UnreadableError(UserError):
@@ -55,7 +59,7 @@ class Decoded:
     """What a file holds.
 
     Attributes:
-        pictures: its images; may be read while they are taken.
+        pictures: its images, or what was made of them; may be read while they are taken.
         owner: what images of one patient have in common, '' where unknown; never shown.
         blank: slices left out because all their pixels are alike.
         more_volumes: whether the file has further volumes that were not read.
@@ -65,6 +69,10 @@ class Decoded:
     owner: str = ""
     blank: int = 0
     more_volumes: bool = False
+
+
+# The files of a source, its class names, and what reads a file.
+Listing = tuple[Sequence[Entry], Sequence[str], Callable[[Entry], Decoded]]
 
 
 def read(
@@ -90,25 +98,10 @@ def read(
     if not entries:
         raise UserError(f"{root} holds no {kind} files; mend --config.data.source.")
 
-    def one(entry: Entry) -> Decoded | str:
-        try:
-            decoded = decode(entry)
-            small = [
-                dataclasses.replace(x, pixels=image_files.resize(x.pixels, size))
-                for x in decoded.pictures
-            ]
-        except RefusedError as refused:
-            return str(refused)
-        except MemoryError:
-            raise
-        except Exception as error:  # decoders fail in many ways, none of them ours
-            text = " ".join(str(error).split()) or type(error).__name__
-            return f"can't be decoded ({text[:_REASON].rstrip('.')})"
-        return dataclasses.replace(decoded, pictures=small)
+    def small(picture: Picture) -> Picture:
+        return dataclasses.replace(picture, pixels=image_files.resize(picture.pixels, size))
 
-    with _quiet(), concurrent.futures.ThreadPoolExecutor() as pool:
-        bar = tqdm(pool.map(one, entries), total=len(entries), desc=kind, unit="file", disable=None)
-        results = list(zip(entries, bar, strict=True))
+    results = list(decoded(entries, decode, small, kind))
     unreadable = {entry.name: text for entry, text in results if isinstance(text, str)}
     _check_share(root, unreadable, len(entries), options.max_unreadable)
     whole = [(entry, found) for entry, found in results if isinstance(found, Decoded)]
@@ -125,10 +118,58 @@ def read(
         unreadable=unreadable,
         blank=sum(found.blank for _, found in whole),
         more_volumes=sum(found.more_volumes for _, found in whole),
-        sites=Counter(entry.site for entry, _ in whole if entry.site),
+        sites=collections.Counter(entry.site for entry, _ in whole if entry.site),
         intensity=intensity if kind != "folder" else {},
     )
     return raws, report
+
+
+def decoded(
+    entries: Sequence[Entry],
+    decode: Callable[[Entry], Decoded],
+    change: Callable[[Picture], Any],
+    kind: str,
+) -> Iterator[tuple[Entry, Decoded | str]]:
+    """Decode files in threads, in order, a few ahead of the reader.
+
+    Args:
+        entries: the files.
+        decode: reads one.
+        change: what becomes of each of its pictures, in the thread that read it.
+        kind: of the source, for the progress bar.
+
+    Yields:
+        Each entry with what `decode` made of it, its pictures changed, or why it can't be read.
+    """
+
+    def one(entry: Entry) -> Decoded | str:
+        try:
+            found = decode(entry)
+            pictures = [change(picture) for picture in found.pictures]
+        except RefusedError as refused:
+            return str(refused)
+        except MemoryError:
+            raise
+        except Exception as error:  # decoders fail in many ways, none of them ours
+            text = " ".join(str(error).split()) or type(error).__name__
+            return f"can't be decoded ({text[:_REASON].rstrip('.')})"
+        return dataclasses.replace(found, pictures=pictures)
+
+    with (
+        _quiet(),
+        concurrent.futures.ThreadPoolExecutor() as pool,
+        tqdm(total=len(entries), desc=kind, unit="file", disable=None) as bar,
+    ):
+        waiting: collections.deque[tuple[Entry, concurrent.futures.Future[Decoded | str]]]
+        waiting, ahead = collections.deque(), iter(entries)
+        while True:
+            for entry in itertools.islice(ahead, _AHEAD - len(waiting)):
+                waiting.append((entry, pool.submit(one, entry)))
+            if not waiting:
+                return
+            entry, future = waiting.popleft()
+            yield entry, future.result()
+            bar.update()
 
 
 @contextlib.contextmanager
@@ -181,21 +222,26 @@ def _raw(
     """One split, and {image id: (low, high)}."""
     images, labels, ids, groups, intensity = [], [], [], [], {}
     for entry, found in whole:
-        owner = f"patient\0{entry.patient}" if entry.patient else found.owner
         for picture in found.pictures:
-            name = entry.name if picture.frame is None else f"{entry.name}#{picture.frame}"
+            name = image_id(entry, picture.frame)
             images.append(picture.pixels)
             labels.append(entry.label)
             ids.append(name)
-            groups.append(_pseudonym(owner, salt) if owner else "")
+            groups.append(group(entry, found, salt))
             intensity[name] = (picture.low, picture.high)
     known = groups if any(groups) else None
     return Raw(images, np.array(labels, np.int64), ids, names, known), intensity
 
 
-def _pseudonym(owner: str, salt: str) -> str:
-    """16 hexadecimal digits that stay the same for one owner and salt."""
-    return hashlib.sha256(f"{salt}\0{owner}".encode()).hexdigest()[:16]
+def image_id(entry: Entry, frame: int | None) -> str:
+    """The id of an image: the path of its file, and its number in a file of several."""
+    return entry.name if frame is None else f"{entry.name}#{frame}"
+
+
+def group(entry: Entry, found: Decoded, salt: str) -> str:
+    """16 hexadecimal digits that stay the same for one owner and salt; '' where nobody is known."""
+    owner = f"patient\0{entry.patient}" if entry.patient else found.owner
+    return hashlib.sha256(f"{salt}\0{owner}".encode()).hexdigest()[:16] if owner else ""
 
 
 def _as_uint16(raw: Raw) -> Raw:

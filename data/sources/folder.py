@@ -14,8 +14,13 @@ def open_folder(path: pathlib.Path, size: int, options: Options) -> tuple[dict[s
     Raises:
         UserError: as `labels.entries` and `files.read`.
     """
-    entries, names = labels.entries(path, _image_files, options.labels, "folder")
-    return files.read(path, entries, names, _decode, kind="folder", size=size, options=options)
+    entries, names, decoder = listing(path, options)
+    return files.read(path, entries, names, decoder, kind="folder", size=size, options=options)
+
+
+def listing(path: pathlib.Path, options: Options) -> files.Listing:
+    """The files, the class names, and how a file is read; raises as `labels.entries`."""
+    return *labels.entries(path, _image_files, options.labels, "folder"), _decode
 
 
 def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +26,7 @@ class Entry:
         split: 'train', 'val', 'test' or 'all'.
         patient: as the table gives it, '' where it doesn't; never shown.
         site: likewise; where the file comes from.
+        columns: what further columns of the table say of it.
     """
 
     file: pathlib.Path
@@ -34,6 +35,7 @@ class Entry:
     split: str
     patient: str = ""
     site: str = ""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def entries(
@@ -156,6 +158,7 @@ def _from_table(
             "'{first}'; give one to all or to none.",
         )
     names = _class_names(root, {x for found in matches.values() for x in _all(found, "label")})
+    further = [key for key in next(iter(rows.values()))[0] if key not in _COLUMNS]
     found = []
     for name, matching in matches.items():
         label = _first(matching, "label")
@@ -167,6 +170,7 @@ def _from_table(
                 split=splits[name],
                 patient=_first(matching, "patient"),
                 site=_first(matching, "site"),
+                columns={key: _first(matching, key) for key in further},
             )
         )
     return found, names
@@ -197,7 +201,10 @@ def _read_table(table: pathlib.Path) -> list[dict[str, str]]:
             raise UserError(
                 f"{table} has no column '{needed}' (it has {', '.join(map(str, columns))}); add it."
             )
-    rows = [{key: _text(row.get(key)) for key in _COLUMNS} for row in raw]
+    keys = dict.fromkeys((*_COLUMNS, *columns))
+    rows = [{key: _text(row.get(key)) for key in keys} for row in raw]
+    if not rows:
+        raise UserError(f"{table} has no rows; add one for each image.")
     for number, row in enumerate(rows, 1):
         if not row["file"]:
             raise UserError(f"{table}: row {number} names no file; give its path or remove it.")

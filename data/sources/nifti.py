@@ -20,10 +20,14 @@ def open_nifti(path: pathlib.Path, size: int, options: Options) -> tuple[dict[st
     Raises:
         UserError: as `labels.entries` and `files.read`.
     """
-    entries, names = labels.entries(path, _volumes, options.labels, "nifti")
+    entries, names, decoder = listing(path, options)
+    return files.read(path, entries, names, decoder, kind="nifti", size=size, options=options)
 
+
+def listing(path: pathlib.Path, options: Options) -> files.Listing:
+    """The files, the class names, and how a file is read; raises as `labels.entries`."""
     across = functools.partial(decode, axis=options.axis)
-    return files.read(path, entries, names, across, kind="nifti", size=size, options=options)
+    return *labels.entries(path, _volumes, options.labels, "nifti"), across
 
 
 def _volumes(folder: pathlib.Path) -> list[pathlib.Path]:

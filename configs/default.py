@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.axis = "axial"  # which slices of NIfTI volumes: axial, coronal or sagittal
     data.salt = ""  # any secret text: patient identifiers are kept only as salted digests
     data.max_unreadable = 0.1  # share of the files that may be unreadable; they are listed
+    data.synthetic = "refuse"  # images marked as synthetic: refuse, or train (never val or test)
     data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets
     data.size = 64  # images become size x size pixels: a power of two from 16 to 128
     data.channels = 1  # 1 grey, 3 colour; any number for npz sources

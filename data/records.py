@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data import shards, tables
+from data import marks, shards, tables
 from data.errors import UserError
 
 # Images smaller than this in total are held in memory, larger sets are read record by record.
@@ -285,7 +285,7 @@ def as_indices(indices: np.ndarray) -> np.ndarray:
 
 def check_split_allowed(split: str, records: Records) -> None:
     """Raise UserError if synthetic images would be validated or tested on."""
-    if split in ("val", "test") and records.synthetic:
+    if split in ("val", "test") and (records.synthetic or marks.marked(records.ids).any()):
         raise UserError(
             f"the '{split}' split would hold synthetic images; validate and test on real ones only."
         )
@@ -339,11 +339,9 @@ def _write_split(writer: shards.SplitWriter, records: Records) -> None:
         indices = np.arange(start, min(start + _READ_BLOCK, len(records)))
         for i, image in zip(indices, records.read_raw(indices), strict=True):
             group = "" if records.groups is None else str(records.groups[i])
-            writer.write(
-                shards.encode(
-                    image, records.labels[i], str(records.ids[i]), group, records.synthetic
-                )
-            )
+            name = str(records.ids[i])
+            synthetic = records.synthetic or marks.is_marked(name)
+            writer.write(shards.encode(image, records.labels[i], name, group, synthetic))
 
 
 def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords | StoredRecords:
@@ -352,7 +350,8 @@ def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords 
     Small splits (below `IN_MEMORY_BYTES`) are loaded; larger ones stay on disk with random access.
 
     Raises:
-        UserError: a missing, truncated or damaged file (named), or a split that isn't there.
+        UserError: a missing, truncated or damaged file (named), a split that isn't there, or
+            synthetic images in val or test.
     """
     stored = shards.open_split(pathlib.Path(directory), split)
     count = len(stored)
@@ -373,8 +372,12 @@ def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords 
     groups = np.array([row["group"].decode() for row in rows], np.str_)
     known_groups = groups if (groups != "").any() else None
     synthetic = any(bool(row["synthetic"]) for row in rows)
+    found: ArrayRecords | StoredRecords
     if images is not None:
-        return ArrayRecords(
+        found = ArrayRecords(
             images, labels, ids, stored.class_names, known_groups, synthetic, where=str(directory)
         )
-    return StoredRecords(stored, np.arange(count), (labels, ids, known_groups, synthetic))
+    else:
+        found = StoredRecords(stored, np.arange(count), (labels, ids, known_groups, synthetic))
+    check_split_allowed(split, found)
+    return found

@@ -16,7 +16,6 @@ from data.augment import NAMES
 from data.check import findings, suggest, survey
 from data.errors import UserError
 from data.loader import BatchSource, Part
-from data.sources import Options
 from launch import cli, data_page, distributed, pictures, prepare
 
 SOURCE = flags.DEFINE_string(
@@ -62,7 +61,7 @@ def look(spec: str, data: ml_collections.ConfigDict, workdir: pathlib.Path | Non
             "nifti:PATH."
         )
     name = re.sub(r"\W+", "_", pathlib.PurePath(where).stem).strip("_").lower() or "images"
-    options = Options(data.labels, data.axis, data.salt, data.max_unreadable)
+    options = prepare.source_options(data)
     seen = survey.survey(spec, data_dir=data.data_dir or prepare.tfds_folder(), options=options)
     doubles = findings.doubles(seen)
     sentences = findings.findings(seen, doubles, data.max_unreadable)

@@ -48,7 +48,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
             data_dir=data.data_dir or tfds_folder(),
             size=data.size,
             channels=data.channels,
-            options=sources.Options(data.labels, data.axis, data.salt, data.max_unreadable),
+            options=source_options(data),
         )
     except sources.UnreadableError as error:
         tables.write_json(begun.folder / "unreadable.json", error.unreadable)
@@ -88,6 +88,8 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
     salt = settings.pop("salt")
     if kind in _SALT or data.labels:
         settings["salt_digest"] = hashlib.sha256(f"salt\0{salt}".encode()).hexdigest()[:16]
+    if settings["synthetic"] == "refuse":  # then there are none
+        del settings["synthetic"]
     if kind not in _AXIS:
         del settings["axis"]
     return settings
@@ -116,6 +118,11 @@ def _tell(report: sources.Report | None, folder: pathlib.Path) -> dict[str, Any]
         "first_volume_of_several": report.more_volumes,
         "sites": dict(report.sites),
     }
+
+
+def source_options(data: ml_collections.ConfigDict) -> sources.Options:
+    """How a source is read, from the section of the configuration."""
+    return sources.Options(data.labels, data.axis, data.salt, data.max_unreadable, data.synthetic)
 
 
 def tfds_folder() -> str:

@@ -80,7 +80,7 @@ def near(thumbnails: np.ndarray, digests: np.ndarray) -> Pairs:
             a, b = np.nonzero(halves <= limit)
             a, b = a + start, b + other
             a, b = a[a < b], b[a < b]
-            distance = np.sqrt(((fine[a] - fine[b]).astype(np.float64) ** 2).sum(axis=1))
+            distance = _distances(fine, a, b)
             close = distance <= THRESHOLD
             found.append((kept[a[close]], kept[b[close]], distance[close]))
             total += int(close.sum())
@@ -89,6 +89,15 @@ def near(thumbnails: np.ndarray, digests: np.ndarray) -> Pairs:
     if not found:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     return Pairs(*(np.concatenate(x) for x in zip(*found, strict=True)))
+
+
+def _distances(rows: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Float64 [P] between rows a and b, some at a time: there may be a block full of candidates."""
+    parts = [
+        np.sqrt(((rows[a[i : i + _BLOCK]] - rows[b[i : i + _BLOCK]]).astype(float) ** 2).sum(1))
+        for i in range(0, len(a), _BLOCK)
+    ]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _standardised(thumbnails: np.ndarray) -> np.ndarray:

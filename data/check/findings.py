@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from data import marks
 from data.check import duplicates
 from data.check.duplicates import Pairs
 from data.check.facts import RANGES
@@ -126,6 +127,9 @@ def shown_columns(survey: Survey) -> dict[str, np.ndarray]:
 
 
 def _files(survey: Survey, allowed: float) -> Iterator[Finding]:
+    made = int(marks.marked(survey.ids).sum())
+    if made:
+        yield Finding(STOP, f"{made} images are marked as synthetic.")
     count = len(survey.unreadable)
     if count:
         share = count / (survey.files or count)

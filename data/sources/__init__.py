@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from data import marks
 from data.errors import UserError
 from data.records import ArrayRecords
 from data.sources.files import UnreadableError
@@ -77,6 +78,8 @@ def open_source(
     splits = {
         name: to_records(raw, f"{where} ({name})", size, channels) for name, raw in raws.items()
     }
+    for name, records in splits.items():
+        marks.refuse(where, name, records.ids.tolist(), options.synthetic)
     if len({records.dtype for records in splits.values()}) > 1:
         raise UserError(f"{where} mixes bit depths between splits; convert them to one.")
     for name, records in splits.items():

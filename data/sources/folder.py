@@ -1,4 +1,4 @@
-"""Image files of every kind that Pillow reads: class folders, or a folder and a table."""
+"""Image files that Pillow reads, and .npy files: class folders, or a folder and a table."""
 
 import pathlib
 
@@ -25,11 +25,12 @@ def listing(path: pathlib.Path, options: Options) -> files.Listing:
 
 def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
     visible = labels.visible_files(folder)
-    return [p for p in visible if p.suffix.lower() in image_files.EXTENSIONS]
+    return [p for p in visible if p.suffix.lower() in (*image_files.EXTENSIONS, ".npy")]
 
 
 def _decode(entry: labels.Entry) -> files.Decoded:
     try:
-        return files.Decoded([files.Picture(image_files.read_image(entry.file))])
+        read = image_files.read_array if entry.file.suffix == ".npy" else image_files.read_image
+        return files.Decoded([files.Picture(read(entry.file))])
     except UserError as error:
         raise files.RefusedError(str(error).removeprefix(f"{entry.file} ")) from None

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data import marks
 from data.errors import UserError, reason
 from data.sources.raw import FLAG, SPLITS
 
@@ -21,7 +22,8 @@ class Entry:
 
     Attributes:
         file: where it lies.
-        name: path relative to the root of the source; part of image ids.
+        name: path relative to the root of the source, after `marks.PREFIX` if the image is marked
+            as synthetic; part of image ids.
         label: number of its class; -1 = none given.
         split: 'train', 'val', 'test' or 'all'.
         patient: as the table gives it, '' where it doesn't; never shown.
@@ -58,8 +60,17 @@ def entries(
     if not root.is_dir():
         raise UserError(f"{root} is no folder; give one with {FLAG}={kind}:PATH.")
     if table:
-        return _from_table(root, find, pathlib.Path(table).expanduser())
-    return _from_folders(root, find)
+        found, names = _from_table(root, find, pathlib.Path(table).expanduser())
+    else:
+        found, names = _from_folders(root, find)
+    return [_marked(entry, root) for entry in found], names
+
+
+def _marked(entry: Entry, root: pathlib.Path) -> Entry:
+    """The entry with a name that says so, if its file or its row does."""
+    if marks.says_yes(entry.columns.get("synthetic")) or marks.of_file(entry.file, root):
+        return dataclasses.replace(entry, name=marks.PREFIX + entry.name)
+    return entry
 
 
 def visible_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:

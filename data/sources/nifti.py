@@ -6,6 +6,7 @@ import pathlib
 import nibabel as nib
 import numpy as np
 
+from data import marks
 from data.sources import files, labels
 from data.sources.raw import AXES, Options, Raw, Report
 
@@ -39,8 +40,9 @@ def decode(entry: labels.Entry, axis: str) -> files.Decoded:
     """Slices across `axis` of the volume turned so that its axes run right, anterior, superior.
 
     scl_slope and scl_inter are applied, and the lowest and highest value of the volume become 0 and
-    65535; values that aren't finite become the lowest. Slices lie as in a viewer: superior or, in
-    axial ones, anterior up; the patient's right or, in sagittal ones, anterior at the left.
+    65535, in files of `data.export` the ends of what was stored; values that aren't finite become
+    the lowest. Slices lie as in a viewer: superior or, in axial ones, anterior up; the patient's
+    right or, in sagittal ones, anterior at the left.
 
     Args:
         entry: the file.
@@ -63,7 +65,8 @@ def decode(entry: labels.Entry, axis: str) -> files.Decoded:
     low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
     if not low < high:
         raise files.RefusedError("has the same value everywhere")
-    unit = (np.where(finite, values, low) - low) / (high - low)
+    low, high = _exported_range(volume) or (low, high)
+    unit = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1)
     planes = np.moveaxis(np.rint(unit * _TOP).astype(np.uint16), AXES.index(axis), 0)
     varied = [i for i, plane in enumerate(planes) if plane.min() < plane.max()]
     return files.Decoded(
@@ -72,3 +75,14 @@ def decode(entry: labels.Entry, axis: str) -> files.Decoded:
         blank=len(planes) - len(varied),
         more_volumes=volumes > 1,
     )
+
+
+def _exported_range(volume: nib.Nifti1Image) -> tuple[float, float] | None:
+    """Values that were the ends of the stored range when `data.export` wrote the file."""
+    found = marks.nifti_facts(volume.header).get("range")
+    if not isinstance(found, list) or len(found) != 2:
+        return None
+    if not all(isinstance(x, float | int) and np.isfinite(x) for x in found):
+        return None
+    low, high = map(float, found)
+    return (low, high) if low != high else None

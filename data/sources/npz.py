@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 
+from data import marks
 from data.errors import UserError, reason
 from data.sources.raw import FLAG, SPLITS, Raw
 
@@ -14,8 +15,8 @@ from data.sources.raw import FLAG, SPLITS, Raw
 def open_npz(path: pathlib.Path) -> dict[str, Raw]:
     """MedMNIST layout: {train,val,test}_images [N, H, W(, C)], _labels [N(, 1)].
 
-    Optional: _ids, _groups (or _patients) [N] and class_names [K]. Keys without a split name
-    (images, labels, …) make one split 'all'.
+    Optional: _ids, _groups (or _patients) and _synthetic [N], and class_names [K]. Keys without a
+    split name (images, labels, …) make one split 'all'.
 
     Raises:
         UserError: a missing or damaged file, or arrays that are not as above.
@@ -43,7 +44,7 @@ def open_npz(path: pathlib.Path) -> dict[str, Raw]:
         splits[split] = Raw(
             images=_nhwc(arrays[f"{prefix}images"], path, f"{prefix}images"),
             labels=labels,
-            ids=arrays.get(f"{prefix}ids", [f"{split}-{i:06d}" for i in range(len(labels))]),
+            ids=_ids(arrays, prefix, split, len(labels)),
             class_names=[],
             groups=arrays.get(f"{prefix}groups", arrays.get(f"{prefix}patients")),
         )
@@ -52,6 +53,14 @@ def open_npz(path: pathlib.Path) -> dict[str, Raw]:
     else:
         names = [str(k) for k in range(1 + max(int(raw.labels.max()) for raw in splits.values()))]
     return {split: dataclasses.replace(raw, class_names=names) for split, raw in splits.items()}
+
+
+def _ids(arrays: dict[str, np.ndarray], prefix: str, split: str, count: int) -> list[str]:
+    """Names of the images of a split, which tell the synthetic ones among them."""
+    ids = arrays.get(f"{prefix}ids", [f"{split}-{i:06d}" for i in range(count)])
+    flags = np.broadcast_to(arrays.get(f"{prefix}synthetic", False), (count,))
+    pairs = zip(ids, flags, strict=True)
+    return [marks.PREFIX + str(name) if flag else str(name) for name, flag in pairs]
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:

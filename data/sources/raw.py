@@ -25,12 +25,14 @@ class Options:
         axis: one of `AXES`; which slices of a NIfTI volume are the images.
         salt: what patient identifiers are digested with.
         max_unreadable: share of the files, from 0 to 1, that may be unreadable.
+        synthetic: what becomes of images marked as synthetic: 'refuse', or 'train', never 'test'.
     """
 
     labels: str = ""
     axis: str = "axial"
     salt: str = ""
     max_unreadable: float = 0.1
+    synthetic: str = "refuse"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from data import marks
 from data.errors import UserError, reason
 from data.sources.raw import FLAG, SPLITS, Raw
 
@@ -44,7 +45,11 @@ def open_tfds(name: str, data_dir: str | os.PathLike[str]) -> dict[str, Raw]:
         splits[SPLITS.get(split, "all")] = Raw(
             images=[row[image_key] for row in rows],
             labels=np.array([row[label_key] for row in rows], np.int64),
-            ids=[_text(row[id_key]) if id_key else f"{split}-{i}" for i, row in enumerate(rows)],
+            ids=[
+                (marks.PREFIX if row.get("synthetic") else "")
+                + (_text(row[id_key]) if id_key else f"{split}-{i}")
+                for i, row in enumerate(rows)
+            ],
             class_names=features[label_key].names,
             groups=[_text(row[group_key]) for row in rows] if group_key else None,
         )

@@ -4,7 +4,7 @@ import pathlib
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.errors import UserError, reason
 
@@ -39,6 +39,8 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise UserError(f"{path} is missing.") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is no image of a known kind; mend or remove it.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"{path} is no readable image ({reason(error)}); mend or remove it."

@@ -151,7 +151,8 @@ def decoded(
         except MemoryError:
             raise
         except Exception as error:  # decoders fail in many ways, none of them ours
-            text = " ".join(str(error).split()) or type(error).__name__
+            text = str(error).replace(str(entry.file), entry.file.name)
+            text = " ".join(text.split()) or type(error).__name__
             return f"can't be decoded ({text[:_REASON].rstrip('.')})"
         return dataclasses.replace(found, pictures=pictures)
 

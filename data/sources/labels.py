@@ -78,7 +78,9 @@ def visible_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     if folder.is_dir():
         for path in sorted(folder.rglob("*")):
             parts = path.relative_to(folder).parts
-            if path.is_file() and not any(part.startswith(".") for part in parts):
+            hidden = any(part.startswith(".") for part in parts)
+            # A link that leads nowhere is to be listed as unreadable.
+            if not hidden and (path.is_file() or (path.is_symlink() and not path.exists())):
                 yield path
 
 
@@ -120,7 +122,11 @@ def _listed_names(root: pathlib.Path) -> list[str]:
     listing = root / "class_names.txt"
     if not listing.is_file():
         return []
-    return [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{listing} can't be read ({reason(error)}); save it in UTF-8.") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 # --- table ---------------------------------------------------------------------------------------
@@ -134,12 +140,12 @@ def _from_table(
         rows.setdefault(row["file"], []).append(row)
     masks = {_normal(row["mask"]) for same in rows.values() for row in same if row["mask"]}
     _complain(
-        [mask for mask in sorted(masks) if not (root / mask).is_file()],
+        [mask for mask in sorted(masks) if not _below(root, mask)],
         f"{table}: {{count}} of its masks are missing below {root}, the first is '{{first}}'; "
         "mend the column or leave it out.",
     )
     # A row may name a file too damaged to be found by its content; it is then listed as unreadable.
-    named = [root / name for name in rows if ".." not in name and (root / name).is_file()]
+    named = [root / name for name in rows if _below(root, name)]
     files = {f.relative_to(root).as_posix(): f for f in [*find(root), *named]}
     matches = {
         name: [row for prefix in _prefixes(name) for row in rows.get(prefix, ())]
@@ -185,6 +191,15 @@ def _from_table(
             )
         )
     return found, names
+
+
+def _below(root: pathlib.Path, name: str) -> bool:
+    """Whether a path in a table is a file below the root, and not one elsewhere."""
+    path = pathlib.PurePosixPath(name)
+    try:
+        return not path.is_absolute() and ".." not in path.parts and (root / name).is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _read_table(table: pathlib.Path) -> list[dict[str, str]]:

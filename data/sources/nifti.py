@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from data import marks
-from data.sources import files, labels
+from data.sources import files, labels, limits
 from data.sources.raw import AXES, Options, Raw, Report
 
 _TOP = 65535
@@ -57,6 +57,10 @@ def decode(entry: labels.Entry, axis: str) -> files.Decoded:
         raise files.RefusedError(f"has {len(volume.shape)} dimensions, not 3 or 4")
     if volume.get_data_dtype().kind not in "iuf":
         raise files.RefusedError(f"has voxels of type {volume.get_data_dtype()}, not numbers")
+    needed = limits.product((*volume.shape[:3], volume.get_data_dtype().itemsize))
+    why = limits.complaint(needed, entry.file.stat().st_size)
+    if why is not None:
+        raise files.RefusedError(why)
     volumes = volume.shape[3] if len(volume.shape) == 4 else 1
     if len(volume.shape) == 4:
         volume = volume.slicer[..., 0]

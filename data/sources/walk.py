@@ -88,6 +88,12 @@ def walk(
         items = _of_files(listing, look, kind, options.salt)
         return Walk(tuple(listing[1]), len(listing[0]), items)
     raws = npz.open_npz(path) if kind == "npz" else tfds.open_tfds(where, data_dir)
+    for raw in raws.values():
+        if raw.labels.shape != (len(raw.images),):
+            raise UserError(
+                f"{where} has {len(raw.images)} images but labels of shape {raw.labels.shape}; "
+                "give one per image."
+            )
     names = next(iter(raws.values())).class_names
     items = (
         Item(str(raw.ids[i]), split, int(raw.labels[i]), _group(raw.groups, i), look(pixels))

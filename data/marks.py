@@ -13,14 +13,17 @@ images that bear one never enter a val or test split. A mark is any of
 """
 
 import functools
+import io
 import json
 import pathlib
 import struct
+import zlib
 from collections.abc import Iterable
 
 import nibabel as nib
 import numpy as np
-from pydicom import filereader
+from pydicom import uid
+from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
 from data.errors import UserError
@@ -149,11 +152,20 @@ def _in_png(file: pathlib.Path) -> bool:
 
 
 def _in_dicom(file: pathlib.Path) -> bool:
+    """Reads the first elements only; of a deflated file no more than these need."""
+
     def beyond(tag: BaseTag, _vr: str | None, _length: int) -> bool:
         return tag > 0x0008001C
 
     with file.open("rb") as opened:
-        head = filereader.read_partial(opened, stop_when=beyond)
+        opened.seek(132)
+        meta = read_dataset(opened, False, True, stop_when=lambda tag, *_: tag.group > 2)
+        syntax, stream = meta.get("TransferSyntaxUID"), opened
+        if syntax == uid.DeflatedExplicitVRLittleEndian:
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            stream = io.BytesIO(inflater.decompress(opened.read(_LONGEST), _LONGEST))
+        implicit, little = syntax == uid.ImplicitVRLittleEndian, syntax != uid.ExplicitVRBigEndian
+        head = read_dataset(stream, implicit, little, stop_when=beyond)
     return str(head.get("SyntheticData", "")).strip() == "YES"
 
 

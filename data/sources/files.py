@@ -148,8 +148,8 @@ def decoded(
             pictures = [change(picture) for picture in found.pictures]
         except RefusedError as refused:
             return str(refused)
-        except MemoryError:
-            raise
+        except MemoryError:  # promised by a damaged header: the other files may well be read
+            return "needs more memory than there is"
         except Exception as error:  # decoders fail in many ways, none of them ours
             text = str(error).replace(str(entry.file), entry.file.name)
             text = " ".join(text.split()) or type(error).__name__

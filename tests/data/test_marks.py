@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -136,6 +137,21 @@ def test_dicom_of_other_makers(tmp_path, rng):
         save_dicom(path, pixels, **({"SyntheticData": "YES"} if i == 3 else {}))
     with pytest.raises(UserError, match="1 images are marked as synthetic"):
         _open(f"dicom:{tmp_path / 'set'}")
+
+
+@pytest.mark.parametrize(
+    "syntax", ["ImplicitVRLittleEndian", "ExplicitVRBigEndian", "DeflatedExplicitVRLittleEndian"]
+)
+def test_dicom_of_other_syntaxes(tmp_path, rng, syntax):
+    pixels = rng.integers(0, 255, (16, 16), dtype=np.uint8)
+    for value in ("YES", "NO"):
+        path = save_dicom(tmp_path / "a.dcm", pixels, bits=8, SyntheticData=value)
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+        dataset.set_original_encoding(syntax.startswith("I"), "Big" not in syntax)
+        pydicom.dcmwrite(path, dataset)
+        assert pydicom.dcmread(path).SyntheticData == value
+        assert marks.of_file(path, tmp_path) == (value == "YES")
 
 
 def test_a_column_of_the_table_and_a_key_of_an_npz(tmp_path, rng):

@@ -144,6 +144,11 @@ def get_config() -> ml_collections.ConfigDict:
     target.log_every = 50
     target.checkpoint_every = 1000
 
+    # Labels from radiology reports (docs/data.md); only launch.label_reports reads these.
+    config.reports = reports = ml_collections.ConfigDict()
+    reports.findings = ml_collections.ConfigDict()  # {class name: terms}, "*" for any ending
+    reports.normal = "normal"  # class of reports in which no finding is present or uncertain
+
     config.report = report = ml_collections.ConfigDict()
     report.resamples = 1000  # of the bootstrap
     report.images = 8  # per row of the picture tables

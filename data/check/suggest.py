@@ -35,6 +35,8 @@ def lines(survey: Survey, options: Options) -> list[tuple[str, str, str]]:
     if options.labels:
         table = pathlib.Path(options.labels).expanduser().resolve()
         chosen.append(("data.labels", json.dumps(str(table)), ""))
+    if kind == "dicom" or options.labels:
+        chosen.append(("data.salt", '""', "better --config.data.salt=SECRET than written here"))
     if kind == "nifti":
         chosen.append(("data.axis", json.dumps(options.axis), ""))
     if survey.unreadable and survey.files:
@@ -44,7 +46,7 @@ def lines(survey: Survey, options: Options) -> list[tuple[str, str, str]]:
         chosen.append(("data.max_unreadable", f"{allowed:g}", why))
     middle = np.median(survey.shapes, axis=0).astype(int)
     chosen.append(
-        ("data.size", str(pixels), f"images are {middle[0]} x {middle[1]} pixels in the middle")
+        ("data.size", str(pixels), f"the median image is {middle[0]} x {middle[1]} pixels")
     )
     chosen.append(("data.channels", str(channels(survey)), ""))
     chosen.append(("data.real_per_class", "0", "all there are; a number makes the set small"))

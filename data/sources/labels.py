@@ -203,9 +203,23 @@ def _below(root: pathlib.Path, name: str) -> bool:
 
 
 def _read_table(table: pathlib.Path) -> list[dict[str, str]]:
-    """Rows {column: text}; a value that isn't there is ''."""
+    """Rows {column: text} of a table of labels; a value that isn't there is ''."""
     if not table.is_file():
         raise UserError(f"--config.data.labels={table} does not exist; mend the path.")
+    rows = [dict.fromkeys(_COLUMNS, "") | row for row in read_rows(table, ("file", "label"))]
+    for row in rows:
+        row["file"] = _normal(row["file"])
+    return rows
+
+
+def read_rows(table: pathlib.Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Rows {column: text} of a CSV or Parquet table with the columns ``needed``, file among them.
+
+    Raises:
+        UserError: no such table, no rows, a column that isn't there, or a row without a file.
+    """
+    if not table.is_file():
+        raise UserError(f"{table} does not exist; mend the path.")
     try:
         raw: list[dict[str, Any]]
         if table.suffix == ".parquet":
@@ -222,19 +236,17 @@ def _read_table(table: pathlib.Path) -> list[dict[str, str]]:
             f"{table} is no readable table ({reason(error)}); save it as CSV in UTF-8 or as "
             "Parquet."
         ) from None
-    for needed in ("file", "label"):
-        if needed not in columns:
+    for name in needed:
+        if name not in columns:
             raise UserError(
-                f"{table} has no column '{needed}' (it has {', '.join(map(str, columns))}); add it."
+                f"{table} has no column '{name}' (it has {', '.join(map(str, columns))}); add it."
             )
-    keys = dict.fromkeys((*_COLUMNS, *columns))
-    rows = [{key: _text(row.get(key)) for key in keys} for row in raw]
+    rows = [{key: _text(row.get(key)) for key in columns} for row in raw]
     if not rows:
         raise UserError(f"{table} has no rows; add one for each image.")
     for number, row in enumerate(rows, 1):
         if not row["file"]:
             raise UserError(f"{table}: row {number} names no file; give its path or remove it.")
-        row["file"] = _normal(row["file"])
     return rows
 
 

@@ -37,7 +37,7 @@ def open_npz(path: pathlib.Path) -> dict[str, Raw]:
         labels = arrays[f"{prefix}labels"]
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
-        if labels.dtype.kind not in "iu" or labels.size == 0:
+        if labels.dtype.kind not in "iu" or labels.size == 0 or labels.ndim == 0:
             raise UserError(
                 f"{path}: {prefix}labels are {labels.size} values of type {labels.dtype}; give one "
                 "integer per image."
@@ -111,7 +111,15 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
         # numpy leaves a file it opened itself open when it turns out damaged
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        EOFError,
+        NotImplementedError,  # a compression that Python does not know
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(
             f"{path} is no whole .npz file of plain arrays ({reason(error)}); fetch it again."
         ) from None

@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.axis = "axial"  # which slices of NIfTI volumes: axial, coronal or sagittal
     data.salt = ""  # any secret text: patient identifiers are kept only as salted digests
     data.max_unreadable = 0.1  # share of the files that may be unreadable; they are listed
+    data.synthetic = "refuse"  # images marked as synthetic: refuse, or train (never val or test)
     data.workers = 0  # processes that read images; 0: one per core. Changes no byte of the records
     data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets
     data.preprocess = ("resize",)  # steps of docs/data.md, in order
@@ -147,6 +148,11 @@ def get_config() -> ml_collections.ConfigDict:
     target.strengths = (0.0, 0.5)  # augmentation strength, chosen on validation
     target.log_every = 50
     target.checkpoint_every = 1000
+
+    # Labels from radiology reports (docs/data.md); only launch.label_reports reads these.
+    config.reports = reports = ml_collections.ConfigDict()
+    reports.findings = ml_collections.ConfigDict()  # {class name: terms}, "*" for any ending
+    reports.normal = "normal"  # class of reports in which no finding is present or uncertain
 
     config.report = report = ml_collections.ConfigDict()
     report.resamples = 1000  # of the bootstrap

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data import marks
 from data.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ STORAGE_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 def check_split_allowed(split: str, records: "Records") -> None:
     """Raise UserError if synthetic images would be validated or tested on."""
-    if split in ("val", "test") and records.synthetic:
+    if split in ("val", "test") and (records.synthetic or marks.marked(records.ids).any()):
         raise UserError(
             f"the '{split}' split would hold synthetic images; validate and test on real ones only."
         )

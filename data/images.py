@@ -4,13 +4,14 @@ import pathlib
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.errors import UserError, reason
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm")
 # ITU-R BT.601 luma, what Pillow and most viewers use for grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
+_ARRAYS = ("uint8", "uint16", "float32")  # types of .npy files
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -38,6 +39,8 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise UserError(f"{path} is missing.") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is no image of a known kind; mend or remove it.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"{path} is no readable image ({reason(error)}); mend or remove it."
@@ -46,6 +49,33 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         raise UserError(f"{path} is too large ({reason(error)}); reduce it.") from None
     if array is None:
         raise UserError(f"{path} has 32-bit values outside 0..65535; rescale it to 16 bits.")
+    return array
+
+
+def read_array(path: pathlib.Path) -> np.ndarray:
+    """Read an .npy file of one image [H, W] or [H, W, C] to [H, W, C] in its own type.
+
+    Raises:
+        UserError: a damaged file, another shape, or float values outside [-1, 1].
+    """
+    try:
+        # Mapped: a header that promises more than the file holds is refused before memory is taken.
+        array = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing.") from None
+    except (OSError, ValueError, EOFError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{path} is no readable array ({reason(error)}); mend or remove it."
+        ) from None
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or 0 in array.shape or array.dtype.name not in _ARRAYS:
+        raise UserError(
+            f"{path} is an array {array.shape} of {array.dtype}; save [H, W] or [H, W, C] as "
+            f"{', '.join(_ARRAYS)}."
+        )
+    if array.dtype == np.float32 and not (np.abs(array) <= 1).all():  # NaN neither
+        raise UserError(f"{path} has values that are not in [-1, 1]; scale them.")
     return array
 
 

@@ -28,6 +28,7 @@ from data.pool_writer import (
 from data.sample_ids import parse_sample_id, sample_id, sample_ids
 
 __all__ = [
+    "MANIFEST",
     "Pool",
     "PoolShard",
     "PoolSpec",

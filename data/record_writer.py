@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data import checks, shards, tables
+from data import checks, marks, shards, tables
 from data.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,4 +108,6 @@ def _shard(
 def _encoded(records: "Records", rows: np.ndarray) -> Iterator[bytes]:
     for i, image in zip(rows, records.read_raw(rows), strict=True):
         group = "" if records.groups is None else str(records.groups[i])
-        yield shards.encode(image, records.labels[i], str(records.ids[i]), group, records.synthetic)
+        name = str(records.ids[i])
+        synthetic = records.synthetic or marks.is_marked(name)
+        yield shards.encode(image, records.labels[i], name, group, synthetic)

@@ -308,7 +308,8 @@ def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords 
     Small splits (below `IN_MEMORY_BYTES`) are loaded; larger ones stay on disk with random access.
 
     Raises:
-        UserError: a missing, truncated or damaged file (named), or a split that isn't there.
+        UserError: a missing, truncated or damaged file (named), a split that isn't there, or
+            synthetic images in val or test.
     """
     stored = shards.open_split(pathlib.Path(directory), split)
     count = len(stored)
@@ -328,10 +329,13 @@ def open_records(directory: str | os.PathLike[str], split: str) -> ArrayRecords 
     groups = np.array([row["group"].decode() for row in rows], np.str_)
     known_groups = groups if (groups != "").any() else None
     synthetic = any(bool(row["synthetic"]) for row in rows)
+    found: ArrayRecords | StoredRecords
     if images is not None:
-        return ArrayRecords(
+        found = ArrayRecords(
             images, labels, ids, stored.class_names, known_groups, synthetic, where=str(directory)
         )
-    return StoredRecords(
-        stored, np.arange(count), Columns(labels, ids, known_groups, synthetic=synthetic)
-    )
+    else:
+        columns = Columns(labels, ids, known_groups, synthetic=synthetic)
+        found = StoredRecords(stored, np.arange(count), columns)
+    checks.check_split_allowed(split, found)
+    return found

@@ -282,6 +282,11 @@ def read_digests(directory: pathlib.Path) -> dict[str, dict[str, Any]]:
     return tables.read_json(directory / DIGESTS)["files"]
 
 
+def has_split(directory: pathlib.Path, split: str) -> bool:
+    """Whether a folder that was written here holds a split."""
+    return any(directory.glob(f"*-{split}.array_record-*"))
+
+
 def open_split(directory: str | pathlib.Path, split: str) -> StoredSplit:
     """Open one split of a folder written by this module, after checking that it is whole.
 

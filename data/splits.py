@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from data import marks
 from data.checks import check_split_allowed
 from data.errors import UserError
 from data.records import Records
@@ -65,7 +66,8 @@ def make_splits(
     A source's own val and test splits are kept; a missing one is taken, stratified by class, from
     the rest (without sharing a group where groups are known). From what is left, ``real_per_class``
     labelled images per class become ``train``. Asking for more images with the same seed keeps the
-    ones that fewer would have given.
+    ones that fewer would have given. Images marked as synthetic are all in train, if they have a
+    label, and do not count.
 
     Args:
         source: the images.
@@ -96,8 +98,10 @@ def make_splits(
             f"--config.data.folds={folds}: {source.spec} has a test split of its own; leave folds "
             "out, or give all images as one split."
         )
-    available = np.arange(len(rest))
-    total = np.bincount(rest.labels[rest.labels >= 0], minlength=len(rest.class_names))
+    made = marks.marked(rest.ids)  # by a network: never held out, and not counted as real
+    available = np.flatnonzero(~made)
+    real = rest.labels[available]
+    total = np.bincount(real[real >= 0], minlength=len(rest.class_names))
     sets = dict(own)
     for turn, (name, fraction) in enumerate((("test", test_fraction), ("val", val_fraction))):
         if name in own:
@@ -115,6 +119,7 @@ def make_splits(
         sets[name] = rest.subset(held)
         available = _without(rest, available, held)
     train, remaining = _choose_train(rest, available, real_per_class, per_class or {}, seed)
+    train = np.union1d(train, np.flatnonzero(made & (rest.labels >= 0)))
     return Splits(
         train=rest.subset(train),
         unlabelled=rest.subset(_choose_unlabelled(remaining, unlabelled, seed)).without_labels(),

@@ -112,6 +112,11 @@ def write_json(path: PathLike, value: Any) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
+def json_sha256(value: Any) -> str:
+    """Hexadecimal SHA-256 of a JSON value; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def unfinished(path: PathLike) -> pathlib.Path:
     """The folder in which `resumable_dir` makes ``path``."""
     path = pathlib.Path(path)

@@ -31,21 +31,29 @@ COMPILED = flags.DEFINE_string(
     "'' keeps none, and $JAX_COMPILATION_CACHE_DIR goes before.",
 )  # fmt: skip
 
-Run = Callable[[ml_collections.ConfigDict, pathlib.Path, bool], Any]
+Run = Callable[[ml_collections.ConfigDict, Any, bool], Any]  # the second: a path, or None
 
 
-def start(run: Run) -> None:
+def start(run: Run, *, optional: bool = False) -> None:
     """Parses the flags and calls `run(config, workdir, overwrite)`; prints the path it returns.
 
     A `UserError` becomes one line on stderr and exit code 2; a training that SIGTERM stopped ends
     with one line and exit code 143.
+
+    Args:
+      run: the program.
+      optional: whether --config, for which configs/default.py then stands in, and --workdir, which
+        is then None, may be left out.
     """
+    if optional and not any(arg.split("=")[0].lstrip("-") == "config" for arg in sys.argv[1:]):
+        default = pathlib.Path(__file__).parents[1] / "configs" / "default.py"
+        sys.argv.insert(1, f"--config={default}")
 
     def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             fail(f"'{argv[1]}' is not a flag; flags look like --workdir=DIR (see --help)")
         for name in ("config", "workdir"):
-            if flags.FLAGS[name].value is None:
+            if flags.FLAGS[name].value is None and not (optional and name == "workdir"):
                 fail(f"--{name} is missing; for example --{name}={_EXAMPLES[name]}")
         file = config_flags.get_config_filename(flags.FLAGS["config"])
         if not pathlib.Path(file).is_file():
@@ -90,7 +98,8 @@ def _run(run: Run) -> int:
     if lost is not None:
         say(f"compiled steps are not kept ({lost}); --compiled=DIR gives another folder")
     try:
-        made = run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+        workdir = None if WORKDIR.value is None else pathlib.Path(WORKDIR.value)
+        made = run(CONFIG.value, workdir, OVERWRITE.value)
     except preemption.PreemptedError as stopped:
         print(stopped, file=sys.stderr)
         return preemption.EXIT_CODE

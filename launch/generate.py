@@ -44,7 +44,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         for name, image in zip(
             SAMPLE_IDS.value, regenerate(config, workdir, SAMPLE_IDS.value), strict=True
         ):
-            pictures.save_png(out / f"{name}.png", pictures.sheet(image[None], 1))
+            picture = pictures.sheet(image[None], 1)
+            pictures.save_png(out / f"{name}.png", picture, synthetic=True)
         return out
     return make_pool(config, workdir, POOL.value, overwrite=overwrite, rounds=ROUNDS.value)
 

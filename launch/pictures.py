@@ -5,7 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
+from data import marks
 from data.tables import atomic_file
 
 _LEAST_TILE = 64  # pixels
@@ -53,8 +55,11 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.clip(np.rint((image + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
-def save_png(path: pathlib.Path, picture: np.ndarray) -> None:
-    """Writes a uint8 picture `[H, W, 1 or 3]`, atomically."""
+def save_png(path: pathlib.Path, picture: np.ndarray, *, synthetic: bool = False) -> None:
+    """Writes a uint8 picture `[H, W, 1 or 3]`, atomically; marked if it is one synthetic image."""
     image = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture)
     with atomic_file(path) as aside:
-        image.save(aside, "PNG")
+        info = PngInfo()
+        if synthetic:
+            info.add_text(marks.PNG_KEY, marks.PNG_YES)
+        image.save(aside, "PNG", pnginfo=info)

@@ -145,6 +145,8 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
     salt = settings.pop("salt")
     if kind in _SALT or data.labels:
         settings["salt_digest"] = hashlib.sha256(f"salt\0{salt}".encode()).hexdigest()[:16]
+    if settings["synthetic"] == "refuse":  # then there are none
+        del settings["synthetic"]
     if path := settings.pop("splits_file"):
         ids = split_files.read(pathlib.Path(path).expanduser())
         text = json.dumps({name: sorted(ids[name].tolist()) for name in ids})
@@ -185,6 +187,7 @@ def source_options(data: ml_collections.ConfigDict) -> sources.Options:
         salt=data.salt,
         max_unreadable=data.max_unreadable,
         preprocess=data.preprocess,
+        synthetic=data.synthetic,
     )
 
 

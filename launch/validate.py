@@ -5,7 +5,7 @@ from typing import Any
 
 import ml_collections
 
-from data import augment, preprocess
+from data import augment, marks, preprocess
 from data.errors import UserError
 from data.sources import AXES
 from gan.augment import POLICIES
@@ -24,6 +24,7 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": SIZES,
     "data.augment": augment.NAMES,
     "data.axis": AXES,
+    "data.synthetic": marks.POLICIES,
     "gan.model": MODELS,
     "gan.dtype": DTYPES,
     "features.dtype": DTYPES,

@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from data import marks
 from data.errors import UserError
 from data.records import Records
 from data.sources.files import UnreadableError, read
@@ -90,6 +91,7 @@ def open_source(
     )
     splits = stored.records(dict.fromkeys(entry.split for entry in listing.entries))
     for name, records in splits.items():
+        marks.refuse(where, name, records.ids.tolist(), options.synthetic)
         present = np.bincount(
             records.labels[records.labels >= 0], minlength=len(records.class_names)
         )

@@ -1,16 +1,19 @@
 """DICOM files: each frame is one image, as the windows and tables of the header show it."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from data import preprocess
 from data.errors import RefusedError
-from data.sources import labels
+from data.sources import labels, limits, native
 from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 _SUFFIXES = (".dcm", ".dicom")
@@ -68,8 +71,11 @@ def _dicom_files(folder: pathlib.Path) -> list[str]:
 
 
 def _has_magic(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:  # a link that leads nowhere, or a file that may not be read
+        return False
 
 
 def decode(entry: Entry, windowed: bool = True) -> Decoded:
@@ -88,9 +94,11 @@ def decode(entry: Entry, windowed: bool = True) -> Decoded:
     """
     if not _has_magic(entry.file):
         raise RefusedError("is no DICOM file (no DICM at byte 128)")
+    size = os.path.getsize(entry.file)
+    _refuse_deflated_bombs(pathlib.Path(entry.file), size)
     dataset = dcmread(entry.file, specific_tags=list(_TAGS))
     _refuse_what_is_no_image(dataset)
-    stored = pixel_array(dataset, raw=False)  # YBR becomes RGB
+    stored = _stored(dataset, pathlib.Path(entry.file), size)
     samples = dataset.SamplesPerPixel
     frames = stored.reshape(-1, dataset.Rows, dataset.Columns, samples)
     kind = dataset.PhotometricInterpretation
@@ -103,6 +111,37 @@ def decode(entry: Entry, windowed: bool = True) -> Decoded:
     return Decoded(pictures, owner=_owner(dataset, entry))
 
 
+def _refuse_deflated_bombs(file: pathlib.Path, size: int) -> None:
+    """Pydicom would take all memory that there is."""
+    with file.open("rb") as opened:
+        opened.seek(132)
+        meta = read_dataset(opened, False, True, stop_when=lambda tag, *_: tag.group > 2)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return
+        _refuse(limits.complaint(limits.inflated(opened, size), size))
+
+
+def _stored(dataset: Dataset, file: pathlib.Path, size: int) -> np.ndarray:
+    """Pixels as they are stored, YBR as RGB; compressed ones are decoded in another process."""
+    counts = (dataset.get("NumberOfFrames") or 1, dataset.Rows, dataset.Columns)
+    samples = dataset.SamplesPerPixel * dataset.BitsAllocated // 8
+    _refuse(limits.complaint(limits.product((*counts, samples)), size))
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian:
+        return pixel_array(dataset, raw=False)
+    if syntax == RLELossless:  # pydicom's own decoder is Python
+        return pixel_array(dataset, raw=False, decoding_plugin="pydicom")
+    try:
+        return native.decode(str(file), _TAGS)
+    except native.DecoderError as error:
+        raise RefusedError(str(error)) from None
+
+
+def _refuse(why: str | None) -> None:
+    if why is not None:
+        raise RefusedError(why)
+
+
 def _refuse_what_is_no_image(dataset: Dataset) -> None:
     why = _NO_IMAGES.get(dataset.get("SOPClassUID", ""))
     if why is None and ("FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset):
@@ -113,8 +152,7 @@ def _refuse_what_is_no_image(dataset: Dataset) -> None:
         why = f"has pixels of {dataset.BitsAllocated} bits, not 8 or 16"
     if why is None and dataset.SamplesPerPixel > 1 and dataset.BitsAllocated > 8:
         why = "has colours of 16 bits, not 8"
-    if why is not None:
-        raise RefusedError(why)
+    _refuse(why)
 
 
 def _owner(dataset: Dataset, entry: Entry) -> str:
@@ -140,6 +178,8 @@ def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Pict
     for index, frame in enumerate(frames):
         header = _display(dataset, index)
         values = apply_modality_lut(frame, header).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise RefusedError("has values that are not finite once rescaled")
         shown = _windowed(values, header)
         window = (np.nan, np.nan) if shown is None else shown[1:]
         if shown is None or not windowed:
@@ -208,7 +248,9 @@ def _windowed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, float, f
         return table / (2.0**depth - 1), np.nan, np.nan
     centre, width = (_first(header.get(key)) for key in ("WindowCenter", "WindowWidth"))
     shape = header.get("VOILUTFunction") or "LINEAR"
-    if centre is None or width is None or width < (1 if shape == "LINEAR" else 1e-9):
+    if centre is None or width is None or not np.isfinite([centre, width]).all():
+        return None
+    if width < (1 if shape == "LINEAR" else 1e-9):
         return None
     if shape == "SIGMOID":
         with np.errstate(over="ignore"):  # far below the window, where 1 / inf is right

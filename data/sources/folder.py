@@ -1,4 +1,4 @@
-"""Image files of every kind that Pillow reads: class folders, or a folder and a table."""
+"""Image files that Pillow reads, and .npy files: class folders, or a folder and a table."""
 
 import pathlib
 
@@ -19,16 +19,19 @@ def list_folder(path: pathlib.Path, options: Options) -> Listing:
 
 
 def _image_files(folder: pathlib.Path) -> list[str]:
-    return [x for x in labels.visible_files(folder) if x.lower().endswith(image_files.EXTENSIONS)]
+    kinds = (*image_files.EXTENSIONS, ".npy")
+    return [name for name in labels.visible_files(folder) if name.lower().endswith(kinds)]
 
 
 def decode(entry: Entry) -> Decoded:
     """The one image of a file.
 
     Raises:
-        RefusedError: as `data.images.read_image`.
+        RefusedError: as `data.images.read_image` and `read_array`.
     """
     try:
-        return Decoded([Picture(image_files.read_image(pathlib.Path(entry.file)))])
+        path = pathlib.Path(entry.file)
+        read = image_files.read_array if path.suffix == ".npy" else image_files.read_image
+        return Decoded([Picture(read(path))])
     except UserError as error:
         raise RefusedError(str(error).removeprefix(f"{entry.file} ")) from None

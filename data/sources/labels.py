@@ -1,6 +1,7 @@
 """Which label each file of a folder has: from class folders, or from a table."""
 
 import csv
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data import marks
 from data.errors import UserError, reason
 from data.folders import file_names
 from data.sources.raw import FLAG, SPLITS, Entry
@@ -41,9 +43,19 @@ def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[list
     return _from_folders(root, find)
 
 
+def marked(entry: Entry, root: pathlib.Path) -> Entry:
+    """The entry with a name that says so, if its file or its row does."""
+    if marks.says_yes(entry.columns.get("synthetic")) or marks.of_file(
+        pathlib.Path(entry.file), root
+    ):
+        return dataclasses.replace(entry, name=marks.PREFIX + entry.name)
+    return entry
+
+
 def visible_files(folder: pathlib.Path) -> list[str]:
     """Names of all files below a folder, folder by folder, without hidden ones."""
-    return file_names(folder, hidden=False)
+    # A link that leads nowhere is to be listed as unreadable.
+    return file_names(folder, hidden=False, dangling=True)
 
 
 # --- class folders -------------------------------------------------------------------------------
@@ -84,7 +96,11 @@ def _listed_names(root: pathlib.Path) -> list[str]:
     listing = root / "class_names.txt"
     if not listing.is_file():
         return []
-    return [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{listing} can't be read ({reason(error)}); save it in UTF-8.") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 # --- table ---------------------------------------------------------------------------------------
@@ -98,12 +114,12 @@ def _from_table(
         rows.setdefault(row["file"], []).append(row)
     masks = {_normal(row["mask"]) for same in rows.values() for row in same if row["mask"]}
     _complain(
-        [mask for mask in sorted(masks) if not (root / mask).is_file()],
+        [mask for mask in sorted(masks) if not _below(root, mask)],
         f"{table}: {{count}} of its masks are missing below {root}, the first is '{{first}}'; "
         "mend the column or leave it out.",
     )
     # A row may name a file too damaged to be found by its content; it is then listed as unreadable.
-    named = [name for name in rows if ".." not in name and (root / name).is_file()]
+    named = [name for name in rows if _below(root, name)]
     matches = {
         name: [row for prefix in _prefixes(name) for row in rows.get(prefix, ())]
         for name in sorted({*find(root), *named} - masks)
@@ -132,6 +148,7 @@ def _from_table(
             "'{first}'; give one to all or to none.",
         )
     names = _class_names(root, {x for found in matches.values() for x in _all(found, "label")})
+    further = [key for key in next(iter(rows.values()))[0] if key not in _COLUMNS]
     found = []
     for name, matching in matches.items():
         label = _first(matching, "label")
@@ -143,15 +160,39 @@ def _from_table(
                 split=splits[name],
                 patient=_first(matching, "patient"),
                 site=_first(matching, "site"),
+                columns={key: _first(matching, key) for key in further},
             )
         )
     return found, names
 
 
+def _below(root: pathlib.Path, name: str) -> bool:
+    """Whether a path in a table is a file below the root, and not one elsewhere."""
+    path = pathlib.PurePosixPath(name)
+    try:
+        return not path.is_absolute() and ".." not in path.parts and (root / name).is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _read_table(table: pathlib.Path) -> list[dict[str, str]]:
-    """Rows {column: text}; a value that isn't there is ''."""
+    """Rows {column: text} of a table of labels; a value that isn't there is ''."""
     if not table.is_file():
         raise UserError(f"--config.data.labels={table} does not exist; mend the path.")
+    rows = [dict.fromkeys(_COLUMNS, "") | row for row in read_rows(table, ("file", "label"))]
+    for row in rows:
+        row["file"] = _normal(row["file"])
+    return rows
+
+
+def read_rows(table: pathlib.Path, needed: Sequence[str]) -> list[dict[str, str]]:
+    """Rows {column: text} of a CSV or Parquet table with the columns ``needed``, file among them.
+
+    Raises:
+        UserError: no such table, no rows, a column that isn't there, or a row without a file.
+    """
+    if not table.is_file():
+        raise UserError(f"{table} does not exist; mend the path.")
     try:
         raw: list[dict[str, Any]]
         if table.suffix == ".parquet":
@@ -168,16 +209,17 @@ def _read_table(table: pathlib.Path) -> list[dict[str, str]]:
             f"{table} is no readable table ({reason(error)}); save it as CSV in UTF-8 or as "
             "Parquet."
         ) from None
-    for needed in ("file", "label"):
-        if needed not in columns:
+    for name in needed:
+        if name not in columns:
             raise UserError(
-                f"{table} has no column '{needed}' (it has {', '.join(map(str, columns))}); add it."
+                f"{table} has no column '{name}' (it has {', '.join(map(str, columns))}); add it."
             )
-    rows = [{key: _text(row.get(key)) for key in _COLUMNS} for row in raw]
+    rows = [{key: _text(row.get(key)) for key in columns} for row in raw]
+    if not rows:
+        raise UserError(f"{table} has no rows; add one for each image.")
     for number, row in enumerate(rows, 1):
         if not row["file"]:
             raise UserError(f"{table}: row {number} names no file; give its path or remove it.")
-        row["file"] = _normal(row["file"])
     return rows
 
 

@@ -1,14 +1,16 @@
 """NIfTI volumes: each slice along an axis is one grey image of 16 bits."""
 
 import functools
+import os
 import pathlib
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from data import marks
 from data.errors import RefusedError
-from data.sources import labels
+from data.sources import labels, limits
 from data.sources.raw import AXES, Decoded, Entry, Listing, Options, Picture
 
 _TOP = 65535
@@ -35,8 +37,9 @@ def decode(entry: Entry, axis: str) -> Decoded:
     """Slices across `axis` of the volume turned so that its axes run right, anterior, superior.
 
     scl_slope and scl_inter are applied, and the lowest and highest value of the volume become 0 and
-    65535; values that aren't finite become the lowest. Slices lie as in a viewer: superior or, in
-    axial ones, anterior up; the patient's right or, in sagittal ones, anterior at the left.
+    65535, in files of `data.export` the ends of what was stored; values that aren't finite become
+    the lowest. Slices lie as in a viewer: superior or, in axial ones, anterior up; the patient's
+    right or, in sagittal ones, anterior at the left.
 
     Args:
         entry: the file.
@@ -51,6 +54,10 @@ def decode(entry: Entry, axis: str) -> Decoded:
         raise RefusedError(f"has {len(volume.shape)} dimensions, not 3 or 4")
     if volume.get_data_dtype().kind not in "iuf":
         raise RefusedError(f"has voxels of type {volume.get_data_dtype()}, not numbers")
+    needed = limits.product((*volume.shape[:3], volume.get_data_dtype().itemsize))
+    why = limits.complaint(needed, os.path.getsize(entry.file))
+    if why is not None:
+        raise RefusedError(why)
     volumes = volume.shape[3] if len(volume.shape) == 4 else 1
     if len(volume.shape) == 4:
         volume = volume.slicer[..., 0]
@@ -60,7 +67,8 @@ def decode(entry: Entry, axis: str) -> Decoded:
     low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
     if not low < high:
         raise RefusedError("has the same value everywhere")
-    unit = (np.where(finite, values, low) - low) / (high - low)
+    low, high = _exported_range(volume) or (low, high)
+    unit = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1)
     zooms = tuple(float(x) for x in turned.header.get_zooms()[:3])
     across = AXES.index(axis)
     column, row = (zooms[i] for i in range(3) if i != across)
@@ -86,3 +94,14 @@ def _picture(plane: np.ndarray, *, low: float, high: float, **known: Any) -> Pic
         plane.T[::-1, ::-1, None],
         low=low, high=high, minimum=lowest, maximum=highest, **known,
     )  # fmt: skip
+
+
+def _exported_range(volume: nib.Nifti1Image) -> tuple[float, float] | None:
+    """Values that were the ends of the stored range when `data.export` wrote the file."""
+    found = marks.nifti_facts(volume.header).get("range")
+    if not isinstance(found, list) or len(found) != 2:
+        return None
+    if not all(isinstance(x, float | int) and np.isfinite(x) for x in found):
+        return None
+    low, high = map(float, found)
+    return (low, high) if low != high else None

@@ -10,16 +10,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data import tables
+from data import marks, tables
 from data.errors import UserError, reason
+from data.sources import limits
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
 
 def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     """MedMNIST layout: {train,val,test}_images [N, H, W(, C)], _labels [N(, 1)].
 
-    Optional: _ids, _groups (or _patients) [N] and class_names [K]. Keys without a split name
-    (images, labels, …) make one split 'all'.
+    Optional: _ids, _groups (or _patients) and _synthetic [N], and class_names [K]. Keys without a
+    split name (images, labels, …) make one split 'all'.
 
     Args:
         path: the file.
@@ -31,6 +32,8 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     if not path.is_file():
         raise UserError(f"{path} is missing; give the file with {FLAG}=npz:PATH.")
     # numpy leaves a file it opened itself open when it turns out damaged
+    with _reading(path):
+        _check_sizes(path)
     with _reading(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         images = {key: folder / f"{key}.npy" for key in file.files if _is_images(key)}
         for target in images.values():
@@ -48,6 +51,8 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
         key = f"{prefix}images"
         entries += _entries(path, images[key], arrays, prefix, split)
     if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise UserError(f"{path}: class_names are no list; give one name per class.")
         names = [str(name) for name in arrays["class_names"]]
     else:
         names = [str(k) for k in range(1 + max(entry.label for entry in entries))]
@@ -85,7 +90,7 @@ def _entries(
     labels = arrays[f"{prefix}labels"]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.dtype.kind not in "iu" or labels.size == 0:
+    if labels.dtype.kind not in "iu" or labels.size == 0 or labels.ndim == 0:
         raise UserError(
             f"{path}: {prefix}labels are {labels.size} values of type {labels.dtype}; give one "
             "integer per image."
@@ -97,8 +102,15 @@ def _entries(
         )
     count = shape[0]
     ids = arrays.get(f"{prefix}ids", np.array([f"{split}-{i:06d}" for i in range(count)]))
+    flags = arrays.get(f"{prefix}synthetic", np.zeros(count, bool))
+    flags = np.repeat(flags, count) if flags.ndim == 0 else flags
     groups = arrays.get(f"{prefix}groups", arrays.get(f"{prefix}patients"))
-    for name, column in (("labels", labels), ("ids", ids), ("groups", groups)):
+    for name, column in (
+        ("labels", labels),
+        ("ids", ids),
+        ("groups", groups),
+        ("synthetic", flags),
+    ):
         if column is not None and column.shape != (count,):
             raise UserError(
                 f"{path} ({split}) has {count} images but {name} of shape {column.shape}; "
@@ -107,12 +119,40 @@ def _entries(
     for row in range(count):
         yield Entry(
             file=str(file),
-            name=str(ids[row]),
+            name=(marks.PREFIX if flags[row] else "") + str(ids[row]),
             label=int(labels[row]),
             split=split,
             group="" if groups is None else str(groups[row]),
             row=row,
         )
+
+
+def _check_sizes(path: pathlib.Path) -> None:
+    """Refuse, before memory is taken, arrays that the file can't hold or that dwarf it.
+
+    Raises:
+        UserError: there is such an array.
+        zipfile.BadZipFile, ValueError: the file is damaged.
+    """
+    size, total = path.stat().st_size, 0
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                continue
+            total += member.file_size
+            why = limits.complaint(total, size)
+            if why is not None:
+                raise UserError(f"{path} {why}; save it again without compression.")
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+                    version, np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(file)
+                if min(shape, default=1) < 0 or (
+                    limits.product((*shape, dtype.itemsize)) > member.file_size
+                ):
+                    raise ValueError(f"{member.filename} promises {shape} values")
 
 
 def _extract(path: pathlib.Path, target: pathlib.Path) -> None:
@@ -133,7 +173,16 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
     """Turn what goes wrong with a damaged archive into a `UserError`."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+        EOFError,
+        NotImplementedError,  # a compression that Python does not know
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(
             f"{path} is no whole .npz file of plain arrays ({reason(error)}); fetch it again."
         ) from None

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from data import checks, preprocess, tables
 from data.errors import RefusedError, UserError
+from data.sources import labels
 from data.sources.raw import Decode, Decoded, Entry, Picture
 
 # Longest reason kept for a file; decoders report a line per plug-in.
@@ -130,6 +131,8 @@ def _read_entry(
 ) -> None:
     """Append an entry's images to the file and their rows; all of them, or none and the reason."""
     told["files"] += 1
+    if work.of_files:
+        entry = labels.marked(entry, pathlib.Path(work.where))
     start, before, blank = file.tell(), len(rows), 0
     try:
         found = work.decode(entry)
@@ -138,12 +141,12 @@ def _read_entry(
             row = _row(known, found, picture, work, file)
             blank += row is None
             rows += [row] if row else []
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:  # decoders fail in many ways, none of them ours
         if not work.of_files:
             raise
-        told["unreadable"][entry.name] = why(error)
+        told["unreadable"][entry.name] = why(error, entry)
         file.seek(start)
         file.truncate()
         del rows[before:]
@@ -154,11 +157,14 @@ def _read_entry(
         told["sites"][entry.site] += 1
 
 
-def why(error: Exception) -> str:
+def why(error: Exception, entry: Entry) -> str:
     """Why a file can't be read, to be put after its name."""
     if isinstance(error, RefusedError):
         return str(error)
-    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):  # promised by a damaged header: others may well be read
+        return "needs more memory than there is"
+    text = str(error).replace(entry.file, pathlib.PurePath(entry.file).name)
+    text = " ".join(text.split()) or type(error).__name__
     return f"can't be decoded ({text[:_REASON].rstrip('.')})"
 
 

@@ -24,6 +24,7 @@ class Options:
         salt: what patient identifiers are digested with.
         max_unreadable: share of the files, from 0 to 1, that may be unreadable.
         preprocess: names of steps, see `data.preprocess.parse`.
+        synthetic: what becomes of images marked as synthetic: 'refuse', or 'train', never 'test'.
     """
 
     labels: str = ""
@@ -31,6 +32,7 @@ class Options:
     salt: str = ""
     max_unreadable: float = 0.1
     preprocess: tuple[str, ...] = ("resize",)
+    synthetic: str = "refuse"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +74,15 @@ class Entry:
 
     Attributes:
         file: where it lies; text, which needs a fifth of the memory of a `pathlib.Path`.
-        name: path relative to the root of the source, or the row's id; part of image ids.
+        name: path relative to the root of the source, or the row's id, after `marks.PREFIX` if the
+            image is marked as synthetic; part of image ids.
         label: number of its class; -1 = none given.
         split: 'train', 'val', 'test' or 'all'.
         patient: as the table gives it, '' where it doesn't; never shown.
         site: likewise; where the file comes from.
         group: what must not be split, as a source that needs no digests gives it.
         row: its number in a file that holds many images.
+        columns: what further columns of the table say of it.
     """
 
     file: str
@@ -89,6 +93,7 @@ class Entry:
     site: str = ""
     group: str = ""
     row: int = 0
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

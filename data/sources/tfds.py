@@ -5,6 +5,7 @@ import functools
 import os
 from typing import Any
 
+from data import marks
 from data.errors import UserError, reason
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
@@ -76,10 +77,11 @@ def decode(found: _Set, entry: Entry) -> Decoded:
             f"tfds:{found.name} in {found.folder} can't be read ({reason(error)}); delete its "
             "folder and prepare it again with file_format=array_record."
         ) from error
+    prefix = marks.PREFIX if row.get("synthetic") else ""
     known = dataclasses.replace(
         entry,
         label=int(row[found.label]),
-        name=_text(row[found.id]) if found.id else entry.name,
+        name=prefix + (_text(row[found.id]) if found.id else entry.name),
         group=_text(row[found.group]) if found.group else "",
     )
     return Decoded([Picture(row[found.image])], entry=known)

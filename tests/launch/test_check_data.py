@@ -1,9 +1,15 @@
+import json
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks import loader
+from configs import default
+from data import records
 from data.augment import NAMES
-from launch import pictures
+from data.errors import UserError
+from launch import check_data, pictures
 from tests.launch import programs
 
 
@@ -32,3 +38,57 @@ def test_rows_of_tiles_are_whole_and_in_order():
             left = 80 + column * 81
             shown = picture[top : top + 64, left : left + 80][::2, ::2]
             np.testing.assert_array_equal(shown, pictures.to_uint8(image))
+
+
+def test_a_source_is_told_and_its_configuration_prepares_it(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["file,label,patient,site"]
+    (tmp_path / "scans").mkdir()
+    for i in range(40):
+        image = rng.integers(0, 256, (20, 24), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "scans" / f"{i}.png")
+        rows.append(f"{i}.png,{'ab'[i % 2]},<i>P{i // 2}</i>,<b>{'xy'[i // 20]}</b>")
+    (tmp_path / "scans" / "40.png").write_bytes(b"nothing")
+    rows.append("40.png,a,P1,")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    done = programs.run(
+        "check_data", f"--source=folder:{tmp_path / 'scans'}", f"--workdir={tmp_path / 'run'}",
+        f"--config.data.labels={tmp_path / 'labels.csv'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run" / "data_check"
+    assert done.stdout.splitlines()[-1] == str(folder / "index.html")
+    assert "all classes        40" in done.stdout
+    assert "look: 1 of 41 files can't be read: see the list." in done.stdout
+
+    page = (folder / "index.html").read_text()
+    assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert "<b>x" not in page
+    assert "i&gt;P1" not in page  # patients
+    assert "40.png" in page
+    numbers = json.loads((folder / "check.json").read_text())
+    assert numbers["images"] == 40
+    assert list(numbers["unreadable"]) == ["40.png"]
+    assert numbers["counts"]["rows"]["a"] == [[20, 20]]
+
+    prepared = programs.run(
+        "prepare", f"--config={folder / 'config.py'}", f"--workdir={tmp_path / 'run'}"
+    )
+    assert prepared.returncode == 0, prepared.stderr
+    assert records.open_records(tmp_path / "run" / "data", "train").image_shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [("nonsense", "--source=nonsense is none of"), ("folder:/nowhere", "/nowhere is no folder")],
+)
+def test_sources_that_are_none(tmp_path, spec, words):
+    with pytest.raises(UserError, match=words):
+        check_data.look(spec, default.get_config().data, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_augment_needs_a_work_directory():
+    done = programs.run("check_data", "--augment")
+    assert done.returncode == 2
+    assert "--workdir is missing" in done.stderr.splitlines()[-1]

@@ -1,0 +1,77 @@
+"""The configurations of tfds sets, on examples that tfds makes up from their features."""
+
+import importlib
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data.errors import UserError
+from data.splits import make_splits
+from launch import validate
+from tests.data.conftest import read_source
+
+SETS = {
+    "colorectal_histology": (("train",), 8), "malaria": (("train",), 2),
+    "patch_camelyon": (("test", "train", "val"), 2),
+}  # fmt: skip
+_EACH = 64
+
+
+def _prepare(name: str, data_dir) -> dict[int, np.ndarray]:
+    """Stores a small set as tfds would after a download; returns one image per label."""
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record", try_gcs=False)
+    pathlib.Path(builder.data_dir).mkdir(parents=True)
+    rng, shown = np.random.default_rng(0), {}
+    writer = tfds.core.SequentialWriter(builder.info, 1000, file_format="array_record")
+    splits = [split for split in ("train", "validation", "test") if _has(name, split)]
+    writer.initialize_splits(splits)
+    for split in splits:
+        rows = []
+        for i in range(_EACH):
+            shape = builder.info.features["image"].shape
+            shape = [side or int(rng.integers(60, 160)) for side in shape]
+            row = {"image": rng.integers(0, 256, shape, dtype=np.uint8)}
+            row["label"] = i % builder.info.features["label"].num_classes
+            shown.setdefault(row["label"], row["image"])
+            for key in builder.info.features.keys() - row.keys():
+                row[key] = f"{split}{i}"
+            rows.append(row)
+        writer.add_examples({split: rows})
+    writer.close_all()
+    return shown
+
+
+def _has(name: str, split: str) -> bool:
+    return name == "patch_camelyon" or split == "train"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_configuration_reads_its_set(tmp_path, name, monkeypatch):
+    splits, classes = SETS[name]
+    shown = _prepare(name, tmp_path)
+
+    def no_download(*_args, **_kwargs):
+        raise AssertionError("tried to download")
+
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", no_download)
+    config = importlib.import_module(f"configs.{name}").get_config()
+    validate.check(config)
+    data = config.data
+    source = read_source(data.source, data_dir=tmp_path, size=data.size, channels=data.channels)
+    assert tuple(sorted(source.splits)) == splits
+    assert len(source.class_names) == classes
+    train = source.splits["train"]
+    assert train.image_shape == (64, 64, 3)
+    assert train.dtype == np.uint8
+    first = train.read_raw(np.array([0]))[0].astype(float)
+    assert abs(first.mean() - shown[int(train.labels[0])].mean()) < 1  # resized, not cut
+    made = make_splits(
+        source, val_fraction=data.val_fraction, test_fraction=data.test_fraction,
+        real_per_class=2, seed=data.seed,
+    )  # fmt: skip
+    assert np.bincount(made.train.labels).tolist() == [2] * classes
+    assert len(made.val) > 0
+    with pytest.raises(UserError, match="ask for at most"):
+        make_splits(source, val_fraction=0.2, test_fraction=0.2, real_per_class=999, seed=0)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from data.errors import UserError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -34,6 +36,9 @@ def ordered(
         do: a function of a module.
         tasks: taken a few ahead of the results.
         processes: how many; 0 = one per core, 1 = this one alone.
+
+    Raises:
+        UserError: one of the processes was killed.
     """
     processes, tasks = processes or cores(), iter(tasks)
     began = time.monotonic()
@@ -59,7 +64,13 @@ def _shared(
     try:
         pending = collections.deque(pool.submit(do, task) for task in first)
         while pending:
-            result = pending.popleft().result()
+            try:
+                result = pending.popleft().result()
+            except loky.process_executor.TerminatedWorkerError:
+                raise UserError(
+                    "a process that read images was killed, perhaps for want of memory; the same "
+                    "command goes on, with --config.data.workers=1 in less memory."
+                ) from None
             pending.extend(pool.submit(do, task) for task in itertools.islice(tasks, 1))
             yield result
     finally:

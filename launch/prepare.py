@@ -27,6 +27,8 @@ _NOT_IN_RECORDS = (
 _AXIS, _SALT = ("nifti",), ("dicom", "nifti")
 # Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
 _SPOOL, _FACTS = ".spool", ".facts.json"
+# What another version of the program left unfinished is begun again if it is laid out otherwise.
+_LAYOUT = "layout 1"
 
 
 @distributed.main_only
@@ -51,8 +53,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         return workdir / "data"
     folder = begun.folder
     # A run killed once the records were in their place, but before its stage was finished, left it.
-    if not tables.has_key(folder, begun.digest):
-        with tables.resumable_dir(folder, begun.digest) as aside:
+    key = f"{begun.digest} {_LAYOUT}"
+    if not tables.has_key(folder, key):
+        with tables.resumable_dir(folder, key) as aside:
             facts = _make(data, aside, folder)
             tables.write_json(aside / _FACTS, facts)
     begun.finish(**tables.read_json(folder / _FACTS))

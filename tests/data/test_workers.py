@@ -23,6 +23,11 @@ def _refuse(number: int) -> int:
     return number
 
 
+def _die(number: int) -> None:
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _sleep(folder: pathlib.Path) -> None:
     (folder / str(os.getpid())).touch()
     time.sleep(60)
@@ -51,6 +56,12 @@ def test_an_error_of_another_process_is_raised_here(monkeypatch):
     monkeypatch.setattr(workers, "ALONE_SECONDS", 0)
     with pytest.raises(UserError, match="five is too much"):
         list(workers.ordered(_refuse, range(20), 2))
+
+
+def test_a_killed_process_is_told_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(workers, "ALONE_SECONDS", 0)
+    with pytest.raises(UserError, match=r"was killed, .* --config\.data\.workers=1"):
+        list(workers.ordered(_die, range(20), 2))
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):

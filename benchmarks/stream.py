@@ -194,8 +194,8 @@ def _status(name: str) -> int:
 def peaks(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[int]:
     """Makes and filters a pool; the process's memory in bytes.
 
-    Its own at the peak, its own at the end, and the peak with mapped files. Pages of mapped files count as memory of the process for as long as no one else needs it; the
-    kernel takes them back without being asked.
+    Its own at the peak, its own at the end, and the peak with mapped files: pages of those count
+    for as long as no one else needs them, and the kernel takes them back without being asked.
     """
     largest, ended = 0, threading.Event()
 

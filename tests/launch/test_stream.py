@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tracemalloc
+import types
 
 import numpy as np
 import pyarrow as pa
@@ -355,3 +356,26 @@ def test_programs_give_back_what_tables_took():
         capture_output=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["system"]
+
+
+def test_shares_of_any_length_hold_their_own_rows(tmp_path):
+    images = np.random.default_rng(0).normal(size=(15, 2, 2, 1)).astype(np.float32)
+    labels = np.arange(15) % 3
+    pool = types.SimpleNamespace(labels=labels, read=lambda rows: images[rows])
+
+    def look(params, batch):
+        pixels, label = batch
+        return {"features": pixels[:, :, 0, 0], "probs": pixels[:, 0, :, 0], "vrn": params * label}
+
+    def judge(seen, labels, first_row):
+        assert len(labels) == len(seen["features"])
+        return {"vrn": seen["vrn"] + first_row}
+
+    ranges = [(0, 5), (5, 12), (12, 15)]
+    forward = stream.Forward(look, np.float32(2), 4)
+    filter_stage.score_shares(forward, judge, pool, tmp_path, ranges)
+    for start, stop in ranges:
+        part = tables.map_npz(filter_stage._part(tmp_path, start, stop))
+        np.testing.assert_array_equal(part["features"], images[start:stop, :, 0, 0])
+        np.testing.assert_array_equal(part["probs"], images[start:stop, 0, :, 0])
+        np.testing.assert_array_equal(part["score_vrn"], 2 * labels[start:stop] + start)

@@ -53,7 +53,7 @@ def load() -> ctypes.CDLL | None:
 
 
 def name() -> str:
-    """The library that computes float32 convolutions, by a digest of all it was made from; or xla."""
+    """What computes float32 convolutions: the library, by a digest of all that made it, or xla."""
     library = load()
     return "xla" if library is None else pathlib.Path(library._name).stem
 

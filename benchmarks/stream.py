@@ -1,7 +1,7 @@
 """Images per second of generating and filtering a pool, beside the bare forward passes.
 
     python -m benchmarks.stream [--images=10240] [--size=64] [--width=16] [--json=PATH]
-    python -m benchmarks.stream --memory [--counts=1000,10000,20000,100000]
+    python -m benchmarks.stream --memory [--counts=10000,100000]
 
 The networks of the default configuration, all but untrained, at the batch of `generate.batch`.
 Every repeat takes each side in turn over the same number of images: the generator alone; generator,
@@ -11,7 +11,8 @@ the pool, choosing what is kept) is timed apart and charged to the sides with th
 the stage's rate divided by that of its bare passes: 1 means that the devices never wait.
 
 With --memory, pools of several sizes are made and filtered, each in a process of its own, and the
-largest memory each ever took is printed: what grows with the pool, and what a million images need.
+largest memory each ever took is printed, and the last: what grows with the pool, and what a million
+images need.
 """
 
 import collections
@@ -55,7 +56,7 @@ _WIDTH = flags.DEFINE_integer(
 _BATCH = flags.DEFINE_integer("batch", 128, "Images per forward pass.", 1, flag_values=FLAGS)
 _MEMORY = flags.DEFINE_bool("memory", False, "Measure memory instead of rates.", flag_values=FLAGS)
 _COUNTS = flags.DEFINE_list(
-    "counts", ["1000", "10000", "20000", "100000"], "Pool sizes for --memory.", flag_values=FLAGS
+    "counts", ["10000", "100000"], "Pool sizes for --memory.", flag_values=FLAGS
 )
 _FILL = flags.DEFINE_string(
     "fill", "", "With --memory: only fill and filter this one.", flag_values=FLAGS
@@ -191,10 +192,10 @@ def status(name: str, process: str = "self") -> int:
 
 
 def peaks(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[int]:
-    """Makes and filters a pool; the process's largest memories: without mapped files, and with.
+    """Makes and filters a pool; the process's memory in bytes.
 
-    Pages of mapped files count as memory of the process for as long as no one else needs it; the
-    kernel takes them back without being asked.
+    Its own at the peak, its own at the end, and the peak with mapped files: pages of those count
+    for as long as no one else needs them, and the kernel takes them back without being asked.
     """
     largest, ended = 0, threading.Event()
 
@@ -211,11 +212,11 @@ def peaks(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> list[int]
     finally:
         ended.set()
         watcher.join()
-    return [largest, status("VmHWM")]
+    return [largest, status("RssAnon"), status("VmHWM")]
 
 
 def memory(workdir: pathlib.Path) -> dict[str, float]:
-    """Peak memories in MB by pool size, bytes per further image, and what a million images need."""
+    """Memories in MB by pool size, bytes per further image, and what a million images need."""
     sizes = [int(count) for count in _COUNTS.value]
     taken = {}
     for count in sizes:
@@ -230,11 +231,11 @@ def memory(workdir: pathlib.Path) -> dict[str, float]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        taken[count] = [int(word) for word in done.stdout.split()[-2:]]
+        taken[count] = [int(word) for word in done.stdout.split()[-3:]]
         seconds = time.perf_counter() - began
         print(f"{count:>9} images: {seconds:.0f} s", flush=True)
     found = {}
-    for number, kind in enumerate(("own", "with mapped files")):
+    for number, kind in enumerate(("own", "own at the end", "with mapped files")):
         found |= {f"{count} images, MB {kind}": taken[count][number] / 1e6 for count in sizes}
         if len(sizes) > 1:
             low, high = sizes[-2:]

@@ -47,8 +47,8 @@ _BLOCK = 4096  # images read at a time when a whole pool is loaded
 class Pool(records.RecordsBase):
     """A pool on disk: `data.records.Records` with ``synthetic`` true, and its manifest.
 
-    It holds the label and seed of every image (16 bytes), and the pixels where asked to; ids are
-    put together when they are asked for.
+    It holds the label (int32) and seed (uint32) of every image, 8 bytes, and the pixels where asked
+    to; ids are put together when they are asked for.
     """
 
     def __init__(
@@ -142,9 +142,14 @@ def open_pool(directory: str | os.PathLike[str], *, hold: bool = True) -> Pool:
             f"{shards.DIGESTS}); generate the pool again."
         )
     with pq.ParquetFile(path) as file:
-        columns = [file.read([name]).column(0).to_numpy() for name in ("label", "seed")]
         first = file.read_row_group(0, ["checkpoint_digest"]).column(0)[0].as_py()
-    pool = Pool(stored, path, first, *columns)
+    labels, seeds = np.empty(len(stored), np.int32), np.empty(len(stored), np.uint32)
+    row = 0
+    for batch in tables.read_batches(path, ["label", "seed"]):  # all at once would be 16 bytes each
+        rows = slice(row, row := row + len(batch))
+        labels[rows] = batch["label"].cast(pa.int32())
+        seeds[rows] = batch["seed"].cast(pa.uint32())
+    pool = Pool(stored, path, first, labels, seeds)
     size = len(pool) * int(np.prod(pool.image_shape)) * pool.dtype.itemsize
     if hold and size < records.IN_MEMORY_BYTES:
         pool.hold()

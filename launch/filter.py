@@ -3,7 +3,6 @@
 python -m launch.filter --config=configs/digits.py --workdir=runs/digits
 """
 
-import collections
 import itertools
 import pathlib
 import shutil
@@ -38,7 +37,6 @@ _SCHEMA = pa.schema(
     ]
 )
 _PARTS = "parts"
-_ROW_GROUP = 1 << 16
 
 # What the networks see in n rows of the pool, their labels and the first row, to scores [n].
 Judge = Callable[[Mapping[str, np.ndarray], np.ndarray, int], dict[str, np.ndarray]]
@@ -103,20 +101,26 @@ def score_shares(
                 rows = np.arange(low, min(low + look.batch, stop))
                 yield (start, stop), (pool.read(rows), pool.labels[rows])
 
+    longest = max((stop - start for start, stop in ranges), default=0)
+    held: dict[str, np.ndarray] = {}  # what the networks see in a share; one memory for all shares
     for (start, stop), batches in itertools.groupby(look.ahead(jobs()), key=lambda job: job[0]):
-        seen: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+        row = 0
         for _, result in batches:
             for name, values in result.items():
-                seen[name].append(values)
+                if name not in held:
+                    held[name] = np.empty((longest, *values.shape[1:]), values.dtype)
+                held[name][row : row + len(values)] = values
+            row += len(values)
             done(len(values))
-        joined = {name: np.concatenate(values) for name, values in seen.items()}
-        scores = judge(joined, pool.labels[start:stop], start)
+        seen = {name: values[:row] for name, values in held.items()}
+        scores = judge(seen, pool.labels[start:stop], start)
         tables.write_npz(
             _part(folder, start, stop),
-            features=joined["features"],
-            probs=joined["probs"],
+            features=seen["features"],
+            probs=seen["probs"],
             **{_score(name): values for name, values in scores.items()},
         )
+        stream.give_back_memory()  # 20 ms of several seconds
 
 
 def open_judge(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Judge:
@@ -178,8 +182,8 @@ def combine(
 ) -> None:
     """Writes `scores.parquet` and `embeddings.npz` from the files of all shares.
 
-    Which images a filter keeps depends on all its scores: those of one filter at a time are held,
-    8 bytes an image.
+    Which images a filter keeps depends on all its scores: those of one class are held at a time,
+    16 bytes each.
 
     Args:
       folder: of the stage.
@@ -192,16 +196,12 @@ def combine(
     parts = [_part(shares, *bounds) for bounds in ranges]
     with tables.parquet_writer(folder / "scores.parquet", _SCHEMA) as writer:
         for name in names:
-            scores = np.concatenate([tables.map_npz(part)[_score(name)] for part in parts])
-            kept = filters.keep_per_class(scores, pool.labels, count)
-            for start in range(0, len(pool), _ROW_GROUP):
-                rows = slice(start, start + _ROW_GROUP)
-                columns = [
-                    pool.ids_at(rows),
-                    pa.repeat(name, len(scores[rows])),
-                    scores[rows],
-                    kept[rows],
-                ]
+            scores = [tables.map_npz(part)[_score(name)] for part in parts]
+            labels = [pool.labels[start:stop] for start, stop in ranges]
+            pieces = list(zip(scores, labels, strict=True))
+            kept = filters.keep_per_class(pieces, count)
+            for bounds, values, mask in zip(ranges, scores, kept, strict=True):
+                columns = [pool.ids_at(slice(*bounds)), pa.repeat(name, len(mask)), values, mask]
                 writer.write_table(pa.table(columns, schema=_SCHEMA))
     tables.write_npz(
         folder / "embeddings.npz",

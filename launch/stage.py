@@ -22,6 +22,7 @@ import jax
 from data.errors import UserError
 from data.tables import write_json
 from launch import distributed
+from nn.native import build
 
 PROGRAMS = {
     "data": "prepare",
@@ -197,7 +198,9 @@ def _device() -> str:
 
 def _versions() -> dict[str, str]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+    versions = {name: importlib.metadata.version(name) for name in names}
+    # Rounding differs between the two, so a result says which it was.
+    return {"python": platform.python_version(), **versions, "convolutions": build.name()}
 
 
 def _code() -> str:

@@ -7,7 +7,7 @@ so that what is compared is the choice and not the count. New filters are one fu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -79,21 +79,42 @@ def score(name: str, inputs: FilterInputs) -> np.ndarray:
     return scores
 
 
-def keep_per_class(scores: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Mask bool [N] of the `count` highest scores [N] of every class in labels [N].
+def keep_per_class(
+    pieces: Sequence[tuple[np.ndarray, np.ndarray]], count: int
+) -> Iterator[np.ndarray]:
+    """Chooses the `count` highest scores of every class.
 
     Equal scores are kept in the order of the pool.
+
+    Args:
+      pieces: scores and labels, [n] each, of one piece of the pool after the other. They may lie on
+        disk: no more than the scores of one class are in memory, twice.
+      count: images to keep of every class.
+
+    Yields:
+      Mask bool [n] of what is kept of each piece.
 
     Raises:
       UserError: a class has fewer than `count` images.
     """
-    kept = np.zeros(len(scores), bool)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        if len(rows) < count:
+    classes = sorted({label for _, labels in pieces for label in np.unique(labels).tolist()})
+    lowest, equal = {}, {}  # of a class: the lowest score that is kept, and how many of just that
+    for label in classes:
+        scores = np.concatenate([scores[labels == label] for scores, labels in pieces])
+        if len(scores) < count:
             raise UserError(
                 f"filter.keep asks for {count} images of class {label} but the second pool holds "
-                f"{len(rows)}; generate more or keep fewer."
+                f"{len(scores)}; generate more or keep fewer."
             )
-        kept[rows[np.argsort(-scores[rows], kind="stable")[:count]]] = True
-    return kept
+        scores.partition(-count)
+        lowest[label] = scores[-count] if count else np.inf
+        equal[label] = count - int(np.sum(scores > lowest[label]))
+    for scores, labels in pieces:
+        kept = np.zeros(len(scores), bool)
+        for label in np.unique(labels).tolist():
+            here = labels == label
+            kept |= here & (scores > lowest[label])
+            tied = np.flatnonzero(here & (scores == lowest[label]))[: equal[label]]
+            kept[tied] = True
+            equal[label] -= len(tied)
+        yield kept

@@ -52,6 +52,12 @@ def load() -> ctypes.CDLL | None:
     return library
 
 
+def name() -> str:
+    """What computes float32 convolutions: the library, by a digest of all that made it, or xla."""
+    library = load()
+    return "xla" if library is None else pathlib.Path(library._name).stem
+
+
 def _compiled() -> pathlib.Path:
     """Path of the library for this source, compiler, jaxlib and processor; made when missing.
 

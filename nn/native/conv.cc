@@ -131,8 +131,8 @@ struct Lines {
 };
 
 // The lines of an axis by their taps. F reads x at o s + k - low; T reads y at (i + low - k) / s.
-std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t stride,
-                        int64_t low, bool transposed) {
+std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t stride, int64_t low,
+                        bool transposed) {
   std::map<std::pair<int64_t, int64_t>, Lines> groups;
   for (int64_t r = 0; r < result; ++r) {
     Lines line;
@@ -156,20 +156,36 @@ std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t 
   return all;
 }
 
-struct Tap {
-  int64_t source;  // where it reads, in floats from where the first tap does
-  int64_t weight;  // its number in the kernel
+// Numbers that follow each other in the source, and the rows of packed weights that they meet.
+struct Segment {
+  int64_t source;  // in floats from where the first tap reads
+  int64_t row;
+  int64_t length;
 };
+
+// Adds one tap. Taps side by side in both make one segment; none is longer than a chunk.
+void Append(std::vector<Segment>& all, int64_t source, int64_t row, int64_t channels) {
+  for (int64_t c = 0; c < channels; c += kChunk) {
+    const Segment next{source + c, row + c, std::min(kChunk, channels - c)};
+    if (!all.empty() && all.back().source + all.back().length == next.source &&
+        all.back().row + all.back().length == next.row &&
+        all.back().length + next.length <= kChunk) {
+      all.back().length += next.length;
+    } else {
+      all.push_back(next);
+    }
+  }
+}
 
 struct Pixel {
   const float* source;
   float* result;
 };
 
-// Adds taps [first, last) and channels [begin, end) of P pixels up, V vectors wide.
+// Adds segments [first, last) of P pixels up, V vectors wide.
 template <int P, int V>
-void Gather(const Pixel* pixels, const Tap* first, const Tap* last, int64_t begin, int64_t end,
-            int64_t channels, const float* panel, int64_t valid, bool add) {
+void Gather(const Pixel* pixels, const Segment* first, const Segment* last, const float* panel,
+            int64_t valid, bool add) {
   Tile<P, V> tile;
   const auto row = [&](int p) { return pixels[p].result; };
   if (add) {
@@ -177,11 +193,11 @@ void Gather(const Pixel* pixels, const Tap* first, const Tap* last, int64_t begi
   } else {
     tile.Clear();
   }
-  for (const Tap* tap = first; tap != last; ++tap) {
+  for (const Segment* segment = first; segment != last; ++segment) {
     const float* source[P];
-    for (int p = 0; p < P; ++p) source[p] = pixels[p].source + tap->source;
-    const float* w = panel + (tap->weight * channels + begin) * V * kLanes;
-    for (int64_t c = begin; c < end; ++c, w += V * kLanes) {
+    for (int p = 0; p < P; ++p) source[p] = pixels[p].source + segment->source;
+    const float* w = panel + segment->row * V * kLanes;
+    for (int64_t c = 0; c < segment->length; ++c, w += V * kLanes) {
       Vec wide[V];
       for (int v = 0; v < V; ++v) wide[v] = reinterpret_cast<const Vec*>(w)[v];
 #pragma GCC unroll 12
@@ -263,22 +279,23 @@ struct Block {
         vectors(Ceil(valid, kLanes)) {}
 };
 
-// Weights as the tiles read them: [block][tap][source channel][channel of the block].
+// Weights as the tiles read them: [block][tap][source channel][channel of the block], with the
+// taps in the order in which they read the source.
 void Pack(const float* w, float* packed, const Block& block, int64_t taps, int64_t sources,
           int64_t results, bool transposed) {
   const int64_t width = block.vectors * kLanes;
   float* to = packed + block.first * taps * sources;
-  for (int64_t t = 0; t < taps; ++t, w += sources * results, to += sources * width) {
+  for (int64_t t = 0; t < taps; ++t, to += sources * width) {
+    const float* from = w + (transposed ? taps - 1 - t : t) * sources * results;
     for (int64_t c = 0; c < sources; ++c) {
       std::fill(to + c * width + block.valid, to + (c + 1) * width, 0.0f);
-      if (!transposed)
-        std::copy_n(w + c * results + block.first, block.valid, to + c * width);
+      if (!transposed) std::copy_n(from + c * results + block.first, block.valid, to + c * width);
     }
     if (!transposed) continue;
     for (int64_t c0 = 0; c0 < sources; c0 += kLine)
       for (int64_t r = 0; r < block.valid; ++r)
         for (int64_t c = c0; c < std::min(c0 + kLine, sources); ++c)
-          to[c * width + r] = w[(block.first + r) * sources + c];
+          to[c * width + r] = from[(block.first + r) * sources + c];
   }
 }
 
@@ -299,7 +316,7 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
 
   struct Group {
     const Lines *rows, *columns;
-    std::vector<Tap> taps;
+    std::vector<Segment> segments;
   };
   const auto rows = Axis(from[1], to[1], w[0], strides[0], lows[0], transposed);
   const auto columns = Axis(from[2], to[2], w[1], strides[1], lows[1], transposed);
@@ -310,7 +327,8 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
       for (size_t i = 0; i < row.taps.size(); ++i)
         for (size_t j = 0; j < column.taps.size(); ++j) {
           const int64_t source = (static_cast<int64_t>(i) * from[2] + j) * channels;
-          group.taps.push_back({source, row.taps[i] * w[1] + column.taps[j]});
+          const int64_t tap = row.taps[i] * w[1] + column.taps[j];
+          Append(group.segments, source, (transposed ? taps - 1 - tap : tap) * channels, channels);
         }
       groups.push_back(std::move(group));
     }
@@ -328,38 +346,33 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
         const auto &down = group.rows->lines, &across = group.columns->lines;
         const int64_t pixels = (end - begin) * down.size() * across.size();
         const int64_t height = Share(pixels, block.vectors);
-        const int64_t deep = std::min(channels, kChunk);
-        const int64_t together = std::max<int64_t>(1, kChunk / channels);
-        const Tap* last = group.taps.data() + group.taps.size();
+        const Segment* last = group.segments.data() + group.segments.size();
         bool add = false;
-        for (const Tap* tap = group.taps.data(); tap != last || !add;) {
-          const Tap* until = tap + std::min<int64_t>(together, last - tap);
-          for (int64_t c = 0; c < channels; c += deep) {
-            size_t column = 0, row = 0;
-            int64_t image = begin;
-            for (int64_t left = pixels; left > 0;) {
-              Pixel tile[16];
-              const int64_t count = std::min(height, left);
-              for (int64_t p = 0; p < count; ++p) {
-                const Line &r = down[row], &q = across[column];
-                tile[p].source = source.typed_data() +
-                                 ((image * from[1] + r.source) * from[2] + q.source) * channels;
-                tile[p].result = result->typed_data() + block.first +
-                                 ((image * to[1] + r.result) * to[2] + q.result) * outputs;
-                if (++column == across.size()) {
-                  column = 0;
-                  if (++row == down.size()) row = 0, ++image;
-                }
+        for (const Segment* segment = group.segments.data(); segment != last || !add; add = true) {
+          const Segment* const begun = segment;
+          for (int64_t rows = 0; segment != last && rows + segment->length <= kChunk; ++segment)
+            rows += segment->length;
+          size_t column = 0, row = 0;
+          int64_t image = begin;
+          for (int64_t left = pixels; left > 0;) {
+            Pixel tile[16];
+            const int64_t count = std::min(height, left);
+            for (int64_t p = 0; p < count; ++p) {
+              const Line &r = down[row], &q = across[column];
+              tile[p].source = source.typed_data() +
+                               ((image * from[1] + r.source) * from[2] + q.source) * channels;
+              tile[p].result = result->typed_data() + block.first +
+                               ((image * to[1] + r.result) * to[2] + q.result) * outputs;
+              if (++column == across.size()) {
+                column = 0;
+                if (++row == down.size()) row = 0, ++image;
               }
-              WithTile(count, block.vectors, [&](auto P, auto V) {
-                Gather<P, V>(tile, tap, until, c, std::min(c + deep, channels), channels, panel,
-                             block.valid, add);
-              });
-              left -= count;
             }
-            add = true;
+            WithTile(count, block.vectors, [&](auto P, auto V) {
+              Gather<P, V>(tile, begun, segment, panel, block.valid, add);
+            });
+            left -= count;
           }
-          tap = until;
         }
       }
     }
@@ -430,7 +443,7 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
   });
 
   if (parts > 1) {
-    constexpr int64_t kSlice = 4096;
+    constexpr int64_t kSlice = 32768;
     Parallel(pool, Ceil(size, kSlice), [&](int64_t slice) {
       const int64_t begin = slice * kSlice, end = std::min(begin + kSlice, size);
       float* to = w->typed_data();

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nn.conv import Geometry
 
 # Kernels of more numbers are too large for a sum per thread: threads share the kernel out instead.
-_SMALL = 2**18
+_SMALL = 2**17
 
 
 def computes(dtype: jnp.dtype) -> bool:
@@ -39,7 +39,7 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     shape = (*geometry.kernel, x.shape[3], y.shape[3])
     size = int(np.prod(shape))
-    parts = min(2 * _threads(), y.shape[0] * y.shape[1]) if size <= _SMALL else 1
+    parts = min(4 * _threads(), y.shape[0] * y.shape[1]) if size <= _SMALL else 1
     return _call("vrn_conv_scatter", geometry, x, y, shape, parts * size if parts > 1 else 0)
 
 

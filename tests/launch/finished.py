@@ -179,7 +179,7 @@ def _filter(
     count = len(pool) // len(pool.class_names) // 2
     for name in config.filter.names:
         scores = _logits(faults, rng) if name == "vrn" else rng.normal(size=len(pool))
-        kept = filters.keep_per_class(scores, pool.labels, count)
+        (kept,) = filters.keep_per_class([(scores, pool.labels)], count)
         order = rng.permutation(len(pool))  # readers go by sample_id, not by place
         for column, values in zip(
             columns.values(),

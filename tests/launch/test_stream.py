@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tracemalloc
+import types
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from benchmarks import stream as benchmark
@@ -19,6 +22,7 @@ from data import pools, records, tables
 from data.errors import UserError
 from launch import filter as filter_stage
 from launch import generate, stage, stream
+from tests import pool_writer
 from tests.launch import programs, streaming
 
 
@@ -309,3 +313,69 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_of_anything(trained, tmp
     assert "free some space" in last
     assert [p.name for p in (workdir / "pools").iterdir()] == ["second"]
     assert [p.name for p in (workdir / "pools" / "second").iterdir()] == ["stage.json"]
+
+
+def test_what_is_held_of_every_image(tmp_path):
+    """An open pool 8 bytes, choosing what is kept 16 of the images of one class out of ten."""
+    share, classes, opened, chosen = 1000, 10, [], []
+    for total in (2_000, 10_000, 50_000):  # the first takes what is loaded once
+        folder, parts = tmp_path / f"pool{total}", tmp_path / f"parts{total}"
+        ranges = stream.shares(total, total // share)
+        with pool_writer.PoolWriter(
+            folder, class_names=[str(k) for k in range(classes)], image_shape=(1, 1, 1),
+            dtype=np.uint8, checkpoint_digest="a" * 64, data_digest="b" * 64,
+        ) as writer:  # fmt: skip
+            for start, stop in ranges:
+                rows = np.arange(start, stop)
+                writer.write(np.zeros((share, 1, 1, 1), np.float32), rows % classes, rows)
+                tables.write_npz(
+                    filter_stage._part(parts, start, stop),
+                    score_vrn=np.sin(rows), features=np.zeros((share, 2)), probs=np.ones(share),
+                )  # fmt: skip
+        (tmp_path / "filter").mkdir(exist_ok=True)
+        tracemalloc.start()
+        pool = pools.open_pool(folder, hold=False)
+        held = tracemalloc.get_traced_memory()[0]
+        opened.append(held + pa.total_allocated_bytes())
+        tracemalloc.reset_peak()
+        filter_stage.combine(
+            tmp_path / "filter", pool, parts, ranges, ["vrn"], total // classes // 2
+        )
+        chosen.append(tracemalloc.get_traced_memory()[1] - held)
+        tracemalloc.stop()
+    assert (opened[2] - opened[1]) / 40_000 < 9
+    assert (chosen[2] - chosen[1]) / 40_000 < 3
+
+
+def test_programs_give_back_what_tables_took():
+    script = "import launch.filter, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    environment = programs.environment()
+    environment.pop("ARROW_DEFAULT_MEMORY_POOL", None)  # this process may have set it
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=programs.ROOT, env=environment, text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["system"]
+
+
+def test_shares_of_any_length_hold_their_own_rows(tmp_path):
+    images = np.random.default_rng(0).normal(size=(15, 2, 2, 1)).astype(np.float32)
+    labels = np.arange(15) % 3
+    pool = types.SimpleNamespace(labels=labels, read=lambda rows: images[rows])
+
+    def look(params, batch):
+        pixels, label = batch
+        return {"features": pixels[:, :, 0, 0], "probs": pixels[:, 0, :, 0], "vrn": params * label}
+
+    def judge(seen, labels, first_row):
+        assert len(labels) == len(seen["features"])
+        return {"vrn": seen["vrn"] + first_row}
+
+    ranges = [(0, 5), (5, 12), (12, 15)]
+    forward = stream.Forward(look, np.float32(2), 4)
+    filter_stage.score_shares(forward, judge, pool, tmp_path, ranges)
+    for start, stop in ranges:
+        part = tables.map_npz(filter_stage._part(tmp_path, start, stop))
+        np.testing.assert_array_equal(part["features"], images[start:stop, :, 0, 0])
+        np.testing.assert_array_equal(part["probs"], images[start:stop, 0, :, 0])
+        np.testing.assert_array_equal(part["score_vrn"], 2 * labels[start:stop] + start)

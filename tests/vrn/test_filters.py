@@ -22,8 +22,9 @@ def inputs(toy) -> filters.FilterInputs:
 
 @pytest.mark.parametrize("name", filters.FILTERS)
 def test_every_filter_keeps_the_same_count_of_each_class(inputs, name):
-    kept = filters.keep_per_class(filters.score(name, inputs), inputs.pool.labels, 37)
-    np.testing.assert_array_equal(np.bincount(inputs.pool.labels[kept]), [37, 37, 37])
+    scores, labels = filters.score(name, inputs), inputs.pool.labels
+    (kept,) = filters.keep_per_class([(scores, labels)], 37)
+    np.testing.assert_array_equal(np.bincount(labels[kept]), [37, 37, 37])
 
 
 def test_higher_scores_mean_better_images(inputs, toy):
@@ -39,8 +40,25 @@ def test_higher_scores_mean_better_images(inputs, toy):
 def test_the_best_are_kept_and_ties_go_by_order():
     scores = np.array([0.1, 0.9, 0.5, 0.5, 0.5, 0.2, 0.7])
     labels = np.array([0, 0, 0, 1, 1, 1, 1])
-    kept = filters.keep_per_class(scores, labels, 2)
+    (kept,) = filters.keep_per_class([(scores, labels)], 2)
     np.testing.assert_array_equal(np.flatnonzero(kept), [1, 2, 3, 6])
+    (none,) = filters.keep_per_class([(scores, labels)], 0)
+    assert not none.any()
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 40])
+def test_pieces_keep_what_sorting_the_whole_pool_keeps(pieces):
+    rng = np.random.default_rng(3)
+    scores = rng.integers(0, 12, 300) / 12.0  # many are equal
+    labels = rng.choice(4, 300, p=[0.4, 0.3, 0.2, 0.1])
+    expected = np.zeros(300, bool)
+    for label in range(4):
+        rows = [row for row in range(300) if labels[row] == label]
+        expected[sorted(rows, key=lambda row: (-scores[row], row))[:17]] = True
+    parts = zip(np.array_split(scores, pieces), np.array_split(labels, pieces), strict=True)
+    kept = list(filters.keep_per_class(list(parts), 17))
+    assert len(kept) == pieces
+    np.testing.assert_array_equal(np.concatenate(kept), expected)
 
 
 def test_random_follows_the_seed(inputs):
@@ -68,7 +86,7 @@ def test_errors_name_the_mend(inputs):
     with pytest.raises(UserError, match="Unknown filter 'oracle'"):
         filters.score("oracle", inputs)
     with pytest.raises(UserError, match=r"asks for 101 images of class 0.*holds 100"):
-        filters.keep_per_class(inputs.vrn_score, inputs.pool.labels, 101)
+        list(filters.keep_per_class([(inputs.vrn_score, inputs.pool.labels)], 101))
     inputs.vrn_score[3] = np.nan
     with pytest.raises(UserError, match="1 scores that are not finite"):
         filters.score("vrn", inputs)

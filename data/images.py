@@ -40,7 +40,7 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path} is missing.") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path} is no image of a known kind; mend or remove it.") from None
+        raise UserError(f"{path} is no readable image (of no known kind); mend it.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"{path} is no readable image ({reason(error)}); mend or remove it."

@@ -92,15 +92,14 @@ def _of_pool(workdir: pathlib.Path) -> _Part:
 def _kept(workdir: pathlib.Path, pool: pools.Pool) -> np.ndarray:
     """Rows of the second pool that a filter kept."""
     stage.require(workdir, "filter")
-    rows = []
-    names = set()
+    rows, names, find = [], set(), pool.finder()
     for batch in tables.read_batches(
         workdir / "filter" / "scores.parquet", ["sample_id", "filter", "kept"]
     ):
         of = batch.column("filter").to_numpy(zero_copy_only=False)
         names |= set(of.tolist())
         chosen = (of == KEPT_BY.value) & batch.column("kept").to_numpy(zero_copy_only=False)
-        rows.append(pool.finder()(batch.column("sample_id").filter(pa.array(chosen))))
+        rows.append(find(batch.column("sample_id").filter(pa.array(chosen))))
     if KEPT_BY.value not in names:
         raise UserError(
             f"--kept_by={KEPT_BY.value} is no filter of this run; choose from "

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from data.errors import UserError
-from data.images import read_image, resize, set_channels
+from data.images import read_array, read_image, resize, set_channels
 
 
 @pytest.fixture
@@ -125,3 +125,18 @@ def test_channels():
     red = np.array([[[200, 0, 0]]], np.uint8)
     assert set_channels(red, 1).item() == 60  # 0.299 * 200 = 59.8
     assert set_channels(grey, 1) is grey
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.full((4, 4), 1.5, np.float32), r"not in \[-1, 1\]"),
+        (np.full((4, 4), np.nan, np.float32), r"not in \[-1, 1\]"),
+        (np.zeros((4, 4), np.int64), "save .* as uint8"),
+        (np.zeros(4, np.uint8), "save .H, W."),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path, array, words):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(UserError, match=words):
+        read_array(tmp_path / "a.npy")

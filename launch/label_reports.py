@@ -1,6 +1,6 @@
 """Makes a table of labels from radiology reports, and one of the sentences each label rests on.
 
-python -m launch.label_reports --config=configs/chest_reports.py --reports=reports.csv --to=labels
+python -m launch.label_reports --config=configs/chest_reports.py --reports=reports.csv --out=labels
 
 Reports stay on this machine: nothing is sent or downloaded, and no text goes to the screen.
 """
@@ -21,7 +21,7 @@ REPORTS = flags.DEFINE_string(
     "reports", "", "CSV or Parquet table with the columns file and report; any others, such as "
     "patient and site, are handed on.",
 )  # fmt: skip
-TO = flags.DEFINE_string("to", "", "Folder for labels.csv and audit.csv.")
+OUT = flags.DEFINE_string("out", "", "Folder for labels.csv and audit.csv.")
 _AUDIT = ("file", "finding", "status", "term", "modifiers", "sentence")
 
 
@@ -31,8 +31,8 @@ def run(
 ) -> pathlib.Path:
     """The program."""
     del workdir, overwrite
-    if not REPORTS.value or not TO.value:
-        raise UserError("--reports=TABLE and --to=FOLDER are needed")
+    if not REPORTS.value or not OUT.value:
+        raise UserError("--reports=TABLE and --out=FOLDER are needed")
     findings = {name: tuple(terms) for name, terms in config.reports.findings.items()}
     if not findings:
         raise UserError("config.reports.findings is empty; see configs/chest_reports.py")
@@ -45,7 +45,7 @@ def run(
             said = one.mention
             modifiers = " ".join(said.modifiers)
             audit.append((row["file"], one.name, one.status, said.term, modifiers, said.sentence))
-    folder = pathlib.Path(TO.value)
+    folder = pathlib.Path(OUT.value)
     columns = list(dict.fromkeys(("file", "label", *labels[0])))
     _write(folder / "audit.csv", _AUDIT, audit)
     _write(folder / "labels.csv", columns, [[row[name] for name in columns] for row in labels])

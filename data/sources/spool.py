@@ -75,10 +75,24 @@ class Spool:
         self._narrow = pc.not_equal(rows["dtype"], self.dtype.name).to_numpy()
         self._rows = rows.select(["id", "label", "split", "group", "site"])
         low, high = rows["low"].to_numpy(), rows["high"].to_numpy()
-        ends = np.concatenate([low, high])
-        self._range = (ends.min(), ends.max()) if ranged and len(ends) else None
+        self._values = (np.minimum(low, high), np.maximum(low, high)) if ranged else None
+        self._range: tuple[float, float] | None = None
+        if ranged and len(rows):
+            self._set_range(slice(None))
         self._inverted = low > high
         self._map = functools.lru_cache(_OPEN)(self._mapped)
+
+    def _set_range(self, rows: slice | np.ndarray) -> None:
+        lowest, highest = self._values
+        self._range = float(lowest[rows].min()), float(highest[rows].max())
+
+    def range_of(self, ids: np.ndarray) -> None:
+        """Where all images have one range, take that of these ids; other values are clipped to it.
+
+        Test images must not tell what black and white are, so a study gives those of training.
+        """
+        if self._range is not None:
+            self._set_range(pc.is_in(self._rows["id"], value_set=pa.array(ids)).to_numpy())
 
     def report(self) -> Report:
         """What there is to tell about the files."""

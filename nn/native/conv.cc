@@ -309,6 +309,8 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
       taps * channels * Ceil(outputs, kLanes) * kLanes)
     return ffi::Error::InvalidArgument("the buffer for packed weights is too small");
 
+  if (images == 0) return ffi::Error::Success();
+
   Parallel(pool, blocks, [&](int64_t b) {
     Pack(weights.typed_data(), packed->typed_data(), Block(b, outputs), taps, channels, outputs,
          transposed);
@@ -386,6 +388,10 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
   const int64_t channels = in[3], outputs = out[3], taps = kernel[0] * kernel[1];
   const int64_t size = taps * channels * outputs, blocks = Ceil(outputs, kBlock);
   const int64_t lines = in[0] * out[1];
+  if (lines == 0) {
+    std::fill_n(w->typed_data(), size, 0.0f);
+    return ffi::Error::Success();
+  }
   // A small kernel is summed in parts of the images, a large one in parts of the kernel.
   const int64_t parts = std::max<int64_t>(1, partial->element_count() / size);
   const int64_t splits = parts > 1 ? 1 : taps;

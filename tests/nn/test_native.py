@@ -107,3 +107,12 @@ def test_filter_gradients_repeat_to_the_bit():
     first = compiled(GEOMETRY, x, y)
     for _ in range(20):
         np.testing.assert_array_equal(compiled(GEOMETRY, x, y), first)
+
+
+@needs_library
+def test_no_images_give_no_gradient():
+    none = jnp.zeros((0, *GEOMETRY.size, 5)), jnp.zeros((0, *GEOMETRY.out_size, 6))
+    w = jnp.zeros((3, 3, 5, 6))
+    assert native.forward(GEOMETRY, none[0], w).shape == none[1].shape
+    assert native.input_gradient(GEOMETRY, none[1], w).shape == none[0].shape
+    np.testing.assert_array_equal(native.filter_gradient(GEOMETRY, *none), w)

@@ -1,7 +1,7 @@
 """Terms by which reports of chest X-rays are labelled: pneumonia, effusion, pneumothorax, or none.
 
 Command:   python -m launch.label_reports --config=configs/chest_reports.py \
-               --reports=reports.csv --out=labels
+               --reports=reports.csv --labels_to=labels
 Score:     not measured on a public set of reports; read labels/audit.csv before use
 """
 

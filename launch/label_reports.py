@@ -1,6 +1,7 @@
-"""Makes a table of labels from radiology reports, and one of the sentences each label rests on.
+r"""Makes a table of labels from radiology reports, and one of the sentences each label rests on.
 
-python -m launch.label_reports --config=configs/chest_reports.py --reports=reports.csv --out=labels
+python -m launch.label_reports --config=configs/chest_reports.py --reports=reports.csv \
+    --labels_to=labels
 
 Reports stay on this machine: nothing is sent or downloaded, and no text goes to the screen.
 """
@@ -21,7 +22,7 @@ REPORTS = flags.DEFINE_string(
     "reports", "", "CSV or Parquet table with the columns file and report; any others, such as "
     "patient and site, are handed on.",
 )  # fmt: skip
-OUT = flags.DEFINE_string("out", "", "Folder for labels.csv and audit.csv.")
+LABELS_TO = flags.DEFINE_string("labels_to", "", "Folder for labels.csv and audit.csv.")
 _AUDIT = ("file", "finding", "status", "term", "modifiers", "sentence")
 
 
@@ -31,8 +32,8 @@ def run(
 ) -> pathlib.Path:
     """The program."""
     del workdir, overwrite
-    if not REPORTS.value or not OUT.value:
-        raise UserError("--reports=TABLE and --out=FOLDER are needed")
+    if not REPORTS.value or not LABELS_TO.value:
+        raise UserError("--reports=TABLE and --labels_to=FOLDER are needed")
     findings = {name: tuple(terms) for name, terms in config.reports.findings.items()}
     if not findings:
         raise UserError("config.reports.findings is empty; see configs/chest_reports.py")
@@ -45,7 +46,7 @@ def run(
             said = one.mention
             modifiers = " ".join(said.modifiers)
             audit.append((row["file"], one.name, one.status, said.term, modifiers, said.sentence))
-    folder = pathlib.Path(OUT.value)
+    folder = pathlib.Path(LABELS_TO.value)
     columns = list(dict.fromkeys(("file", "label", *labels[0])))
     _write(folder / "audit.csv", _AUDIT, audit)
     _write(folder / "labels.csv", columns, [[row[name] for name in columns] for row in labels])

@@ -80,7 +80,7 @@ void Parallel(ffi::ThreadPool& pool, int64_t count, const F& f) {
 
 int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The accumulators of a tile, loaded from and stored to rows of which only `valid` floats exist.
+// The accumulators of a tile, stored to rows of which only `valid` floats exist.
 template <int P, int V>
 struct Tile {
   Vec sum[P][V];
@@ -90,29 +90,19 @@ struct Tile {
       for (int v = 0; v < V; ++v) sum[p][v] = Vec{};
   }
 
+  // Puts the sums in place of what is there or, to `add`, on top of it. Sums of pieces round less
+  // than one long sum.
   template <typename Row>
-  void Load(const Row& row, int64_t valid) {
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < V; ++v) {
-        const float* from = row(p) + v * kLanes;
-        if (valid >= (v + 1) * kLanes) {
-          sum[p][v] = *reinterpret_cast<const Vec*>(from);
-        } else {
-          for (int64_t l = 0; l < kLanes; ++l)
-            sum[p][v][l] = v * kLanes + l < valid ? from[l] : 0.0f;
-        }
-      }
-  }
-
-  template <typename Row>
-  void Store(const Row& row, int64_t valid) const {
+  void Store(const Row& row, int64_t valid, bool add) const {
     for (int p = 0; p < P; ++p)
       for (int v = 0; v < V; ++v) {
         float* to = row(p) + v * kLanes;
         if (valid >= (v + 1) * kLanes) {
-          *reinterpret_cast<Vec*>(to) = sum[p][v];
+          Vec& there = *reinterpret_cast<Vec*>(to);
+          there = add ? there + sum[p][v] : sum[p][v];
         } else {
-          for (int64_t l = 0; l < kLanes && v * kLanes + l < valid; ++l) to[l] = sum[p][v][l];
+          for (int64_t l = 0; l < kLanes && v * kLanes + l < valid; ++l)
+            to[l] = add ? to[l] + sum[p][v][l] : sum[p][v][l];
         }
       }
   }
@@ -187,12 +177,7 @@ template <int P, int V>
 void Gather(const Pixel* pixels, const Segment* first, const Segment* last, const float* panel,
             int64_t valid, bool add) {
   Tile<P, V> tile;
-  const auto row = [&](int p) { return pixels[p].result; };
-  if (add) {
-    tile.Load(row, valid);
-  } else {
-    tile.Clear();
-  }
+  tile.Clear();
   for (const Segment* segment = first; segment != last; ++segment) {
     const float* source[P];
     for (int p = 0; p < P; ++p) source[p] = pixels[p].source + segment->source;
@@ -208,7 +193,7 @@ void Gather(const Pixel* pixels, const Segment* first, const Segment* last, cons
       }
     }
   }
-  tile.Store(row, valid);
+  tile.Store([&](int p) { return pixels[p].result; }, valid, add);
 }
 
 // ------------------------------------------------------------------------------------- scatter: W
@@ -224,12 +209,7 @@ template <int P, int V>
 void Scatter(const Run* first, const Run* last, int64_t length, int64_t channel, int64_t step,
              float* w, int64_t outputs, int64_t valid, bool add) {
   Tile<P, V> tile;
-  const auto row = [&](int p) { return w + p * outputs; };
-  if (add) {
-    tile.Load(row, valid);
-  } else {
-    tile.Clear();
-  }
+  tile.Clear();
   for (const Run* run = first; run != last; ++run) {
     const float* x = run->x + channel;
     const float* y = run->y;
@@ -244,7 +224,7 @@ void Scatter(const Run* first, const Run* last, int64_t length, int64_t channel,
       }
     }
   }
-  tile.Store(row, valid);
+  tile.Store([&](int p) { return w + p * outputs; }, valid, add);
 }
 
 // Calls f with the compile-time constants nearest to the run-time ones.

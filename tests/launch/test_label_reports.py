@@ -40,7 +40,7 @@ def test_reports_become_labels_that_a_source_takes(tmp_path, program, capsys):
             image = Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8))
             image.save(tmp_path / "set" / f"{i}.png")
             writer.writerow((f"{i}.png", text, f"p{i}"))
-    made = program(reports=tmp_path / "r.csv", out=tmp_path / "out")
+    made = program(reports=tmp_path / "r.csv", labels_to=tmp_path / "out")
     assert made == tmp_path / "out" / "labels.csv"
     assert [(row["label"], row["patient"]) for row in _rows(made)] == [
         ("pneumonia", "p0"), ("no_finding", "p1"), ("", "p2"), ("no_finding", "p3"),
@@ -62,12 +62,12 @@ def test_reports_become_labels_that_a_source_takes(tmp_path, program, capsys):
 
 
 def test_mistakes(tmp_path, program):
-    with pytest.raises(UserError, match="--reports=TABLE and --out=FOLDER"):
-        program(reports="", out="")
+    with pytest.raises(UserError, match="--reports=TABLE and --labels_to=FOLDER"):
+        program(reports="", labels_to="")
     (tmp_path / "r.csv").write_text("file,text\na,b\n")
     with pytest.raises(UserError, match="has no column 'report'"):
-        program(reports=tmp_path / "r.csv", out=tmp_path)
+        program(reports=tmp_path / "r.csv", labels_to=tmp_path)
     config = chest_reports.get_config()
     config.reports.findings = {}
     with pytest.raises(UserError, match="findings is empty"):
-        program(config, reports=tmp_path / "r.csv", out=tmp_path)
+        program(config, reports=tmp_path / "r.csv", labels_to=tmp_path)

@@ -51,7 +51,7 @@ class Geometry:
     def out_size(self) -> tuple[int, int]:
         """(OH, OW) of y."""
         axes = zip(self.size, self.kernel, self.strides, self.pads, strict=True)
-        return tuple((n + sum(pads) - k) // s + 1 for n, k, s, pads in axes)
+        return tuple(max((n + sum(pads) - k) // s + 1, 0) for n, k, s, pads in axes)
 
     @property
     def taps(self) -> tuple[int, int]:

@@ -25,6 +25,9 @@ _SOURCE = pathlib.Path(__file__).with_name("conv.cc")
 _OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _TARGETS = ("vrn_conv_gather", "vrn_conv_scatter")
 _SECONDS = 300
+# No compiler or one that fails, a folder that cannot be written, $CXX with an open quote, a library
+# without the functions.
+_FAILURES = (OSError, subprocess.SubprocessError, ValueError, AttributeError)
 
 
 @functools.cache
@@ -37,17 +40,19 @@ def load() -> ctypes.CDLL | None:
     if os.environ.get("VRN_NATIVE") == "0" or jax.default_backend() != "cpu":
         return None
     try:
-        library = ctypes.CDLL(os.fspath(_compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
+        library = _compiled()
+        capsules = {target: jax.ffi.pycapsule(getattr(library, target)) for target in _TARGETS}
+    except _FAILURES as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         logging.warning(
-            "Convolutions take XLA's slower forms, since nn/native/conv.cc could not be compiled: "
-            "install g++ or clang++ or name one in $CXX (%s)",
+            "Convolutions take XLA's slower forms: nn/native/conv.cc could not be compiled or kept "
+            "in %s; install g++ or clang++, name one in $CXX, or name another folder in "
+            "$XDG_CACHE_HOME (%s)",
+            _folder(),
             detail[0] if detail else type(error).__name__,
         )
         return None
-    for target in _TARGETS:
-        capsule = jax.ffi.pycapsule(getattr(library, target))
+    for target, capsule in capsules.items():
         jax.ffi.register_ffi_target(target, capsule, platform="cpu")
     return library
 
@@ -58,39 +63,54 @@ def name() -> str:
     return "xla" if library is None else pathlib.Path(library._name).stem
 
 
-def _compiled() -> pathlib.Path:
-    """Path of the library for this source, compiler, jaxlib and processor; made when missing.
+def _folder() -> pathlib.Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(home) / "vrn" / "native"
+
+
+def _compiled() -> ctypes.CDLL:
+    """The library for this source, compiler, jaxlib and processor; made when missing or broken.
 
     Raises:
-      OSError: no compiler, or a cache folder that cannot be written.
+      OSError: no compiler, a cache folder that cannot be written, or no library came of it.
       subprocess.SubprocessError: the compiler failed.
+      ValueError: $CXX has an open quote.
     """
     command = shlex.split(os.environ.get("CXX", "")) or [_compiler()]
     version = subprocess.run(
         [*command, "--version"], capture_output=True, text=True, check=True, timeout=_SECONDS
     ).stdout
-    parts = (_SOURCE.read_text(), version, jaxlib.__version__, _processor(), *_OPTIONS)
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    library = folder / "vrn" / "native" / f"conv-{key}.so"
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=library.parent, suffix=".part")
-        os.close(handle)
-        try:
-            includes = ("-isystem", jax.ffi.include_dir())
-            subprocess.run(
-                [*command, *_OPTIONS, *includes, os.fspath(_SOURCE), "-o", name],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=_SECONDS,
-            )
-            os.replace(name, library)  # processes that compile it at once give the same file
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-    return library
+    made_from = (
+        _SOURCE.read_text(),
+        version,
+        jaxlib.__version__,
+        _processor(),
+        *command,
+        *_OPTIONS,
+    )
+    key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:16]
+    library = _folder() / f"conv-{key}.so"
+    if library.exists():
+        with contextlib.suppress(OSError):  # broken, say by a full disk: made again
+            return ctypes.CDLL(os.fspath(library))
+    library.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=library.parent, suffix=".part")
+    os.close(handle)
+    try:
+        includes = ("-isystem", jax.ffi.include_dir())
+        subprocess.run(
+            [*command, *_OPTIONS, *includes, os.fspath(_SOURCE), "-o", name],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_SECONDS,
+        )
+        ctypes.CDLL(name)  # what is not a library is not kept
+        os.replace(name, library)  # processes that compile it at once give the same file
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+    return ctypes.CDLL(os.fspath(library))
 
 
 def _compiler() -> str:

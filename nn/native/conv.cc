@@ -8,7 +8,7 @@
 //             or multiplied.
 //   scatter   W: a tap's block of the kernel sums over all pixels that it meets.
 //
-// The order of additions depends on shapes and the number of threads alone, never on timing.
+// The order of additions depends on shapes, threads and the width of registers, never on timing.
 
 #include <algorithm>
 #include <atomic>
@@ -368,7 +368,7 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
   const int64_t channels = in[3], outputs = out[3], taps = kernel[0] * kernel[1];
   const int64_t size = taps * channels * outputs, blocks = Ceil(outputs, kBlock);
   const int64_t lines = in[0] * out[1];
-  if (lines == 0) {
+  if (lines == 0 || out[2] == 0 || size == 0) {
     std::fill_n(w->typed_data(), size, 0.0f);
     return ffi::Error::Success();
   }

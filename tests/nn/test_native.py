@@ -1,5 +1,6 @@
 """The compiled library: when it is compiled, what happens where it cannot be, and its order."""
 
+import _ctypes
 import logging
 import os
 import stat
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nn.conv import Geometry
+from nn.conv import Geometry, conv
 from nn.native import build
 from nn.native import conv as native
 
@@ -21,55 +22,90 @@ echo run >> "$(dirname "$0")/runs"
 
 
 @pytest.fixture
-def compiler(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
+    """Where the library is kept, on a machine that wants one."""
+    monkeypatch.delenv("VRN_NATIVE", raising=False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "cache"))
+    return tmp_path / "cache" / "vrn" / "native"
+
+
+@pytest.fixture
+def compiler(folder, tmp_path, monkeypatch):
     """Writes a program that stands for the compiler."""
+    del folder
 
     def write(action):
         path = tmp_path / "compiler"
         path.write_text(COMPILER.format(action=action))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("CXX", os.fspath(path))
-        monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "cache"))
 
     return write
 
 
-# The name of the result is the compiler's last argument.
-MADE = 'for last; do :; done; echo compiled > "$last"'
+# The name of the result is the compiler's last argument; any library will do.
+MADE = f'for last; do :; done; cp "{_ctypes.__file__}" "$last"'
 
 
-def test_the_library_is_compiled_once(compiler, tmp_path):
+def runs(tmp_path):
+    return len((tmp_path / "runs").read_text().split())
+
+
+def test_the_library_is_compiled_once(compiler, folder, tmp_path):
     compiler(MADE)
-    first = build._compiled()
-    assert first.read_text() == "compiled\n"
-    assert build._compiled() == first
-    assert (tmp_path / "runs").read_text() == "run\n"
-    assert [path.name for path in first.parent.iterdir()] == [first.name]
+    build._compiled()
+    (kept,) = folder.iterdir()
+    assert build._compiled()._name == os.fspath(kept)
+    assert runs(tmp_path) == 1
 
 
-def test_another_compiler_compiles_anew(compiler, tmp_path):
+def test_another_compiler_or_option_compiles_anew(compiler, folder, tmp_path, monkeypatch):
     compiler(MADE)
-    first = build._compiled()
+    build._compiled()
     script = tmp_path / "compiler"
     script.write_text(script.read_text().replace("echo one", "echo two"))
-    assert build._compiled() != first
+    build._compiled()
+    monkeypatch.setenv("CXX", f"{script} -O1")
+    script.write_text(script.read_text().replace('"$1" = --version', '"$2" = --version'))
+    build._compiled()
+    assert len(list(folder.iterdir())) == runs(tmp_path) == 3
 
 
-@pytest.mark.parametrize("action", ["echo cannot >&2; exit 1", MADE], ids=["fails", "no_library"])
-def test_without_a_library_there_is_a_warning_and_nothing_left(compiler, tmp_path, caplog, action):
+def test_a_broken_library_is_made_again(compiler, folder, tmp_path, monkeypatch):
+    compiler(MADE)
+    build._compiled()
+    (whole,) = folder.iterdir()
+    # In another folder, since a process opens a library of one path once.
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "other"))
+    broken = tmp_path / "other" / "vrn" / "native" / whole.name
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"")
+    assert build._compiled()._name == os.fspath(broken)
+    assert broken.read_bytes() == whole.read_bytes()
+    assert runs(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("action", "left"),
+    [("echo cannot >&2; exit 1", 0), ("true", 0), (MADE, 1)],
+    ids=["fails", "writes_nothing", "writes_another_library"],
+)
+def test_without_a_library_there_is_a_warning(compiler, folder, caplog, action, left):
     compiler(action)
     with caplog.at_level(logging.WARNING, logger="absl"):
         assert build.load.__wrapped__() is None
     assert "name one in $CXX" in caplog.text
-    left = [path.suffix for path in (tmp_path / "cache" / "vrn" / "native").iterdir()]
-    assert ".part" not in left
+    assert len(list(folder.iterdir())) == left
 
 
-def test_a_missing_compiler_is_named(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("CXX", os.fspath(tmp_path / "absent"))
+@pytest.mark.parametrize(("named", "said"), [("/absent", "absent"), ('"open', "quotation")])
+def test_a_compiler_that_cannot_be_is_named(folder, monkeypatch, caplog, named, said):
+    monkeypatch.setenv("CXX", named)
     with caplog.at_level(logging.WARNING, logger="absl"):
         assert build.load.__wrapped__() is None
-    assert "absent" in caplog.text
+    assert said in caplog.text
+    assert not folder.exists()
 
 
 def test_the_library_can_be_declined(monkeypatch):
@@ -116,3 +152,19 @@ def test_no_images_give_no_gradient():
     assert native.forward(GEOMETRY, none[0], w).shape == none[1].shape
     assert native.input_gradient(GEOMETRY, none[1], w).shape == none[0].shape
     np.testing.assert_array_equal(native.filter_gradient(GEOMETRY, *none), w)
+
+
+@needs_library
+@pytest.mark.parametrize("size", [(4, 2), (2, 4), (2, 2)])
+def test_a_kernel_that_does_not_fit_gives_nothing(size):
+    x, w = jnp.ones((1, *size, 1)), jnp.ones((5, 5, 1, 1))
+    y, back = jax.jit(lambda w: jax.vjp(lambda w: conv(x, w, padding="VALID"), w))(w)
+    assert y.shape == (1, 0, 0, 1)
+    np.testing.assert_array_equal(back(y)[0], 0)
+
+
+@needs_library
+def test_a_kernel_wider_than_the_image_gives_no_gradient():
+    x, w = jnp.ones((1, 4, 2, 1)), jnp.ones((3, 3, 1, 1))
+    gradient = jax.grad(lambda w: conv(x, w, padding="VALID").sum())(w)
+    np.testing.assert_array_equal(gradient, 0)

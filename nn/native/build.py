@@ -25,8 +25,8 @@ _SOURCE = pathlib.Path(__file__).with_name("conv.cc")
 _OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _TARGETS = ("vrn_conv_gather", "vrn_conv_scatter")
 _SECONDS = 300
-# No compiler or one that fails, a folder that cannot be written, $CXX with an open quote, a library
-# without the functions.
+# No compiler or one that fails, no library from it, $CXX with an open quote, a library without the
+# functions.
 _FAILURES = (OSError, subprocess.SubprocessError, ValueError, AttributeError)
 
 
@@ -45,10 +45,8 @@ def load() -> ctypes.CDLL | None:
     except _FAILURES as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         logging.warning(
-            "Convolutions take XLA's slower forms: nn/native/conv.cc could not be compiled or kept "
-            "in %s; install g++ or clang++, name one in $CXX, or name another folder in "
-            "$XDG_CACHE_HOME (%s)",
-            _folder(),
+            "Convolutions take XLA's slower forms: nn/native/conv.cc could not be compiled; "
+            "install g++ or clang++, or name one in $CXX (%s)",
             detail[0] if detail else type(error).__name__,
         )
         return None
@@ -71,8 +69,10 @@ def _folder() -> pathlib.Path:
 def _compiled() -> ctypes.CDLL:
     """The library for this source, compiler, jaxlib and processor; made when missing or broken.
 
+    Where the cache folder cannot keep it, it is made for this process alone.
+
     Raises:
-      OSError: no compiler, a cache folder that cannot be written, or no library came of it.
+      OSError: no compiler, or no library came of it.
       subprocess.SubprocessError: the compiler failed.
       ValueError: $CXX has an open quote.
     """
@@ -93,24 +93,42 @@ def _compiled() -> ctypes.CDLL:
     if library.exists():
         with contextlib.suppress(OSError):  # broken, say by a full disk: made again
             return ctypes.CDLL(os.fspath(library))
-    library.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=library.parent, suffix=".part")
-    os.close(handle)
-    try:
+    with tempfile.TemporaryDirectory(prefix="vrn-") as folder:
+        made = os.path.join(folder, library.name)
         includes = ("-isystem", jax.ffi.include_dir())
         subprocess.run(
-            [*command, *_OPTIONS, *includes, os.fspath(_SOURCE), "-o", name],
+            [*command, *_OPTIONS, *includes, os.fspath(_SOURCE), "-o", made],
             capture_output=True,
             text=True,
             check=True,
             timeout=_SECONDS,
         )
-        ctypes.CDLL(name)  # what is not a library is not kept
-        os.replace(name, library)  # processes that compile it at once give the same file
+        try:
+            _keep(made, library)
+            return ctypes.CDLL(os.fspath(library))
+        except OSError as error:
+            alone = ctypes.CDLL(made)  # stays in memory when its file is gone
+            logging.warning(
+                "Every program compiles nn/native/conv.cc anew, because %s cannot keep it (%s); "
+                "name another folder in $XDG_CACHE_HOME",
+                library.parent,
+                error.strerror or error,
+            )
+            return alone
+
+
+def _keep(made: str, library: pathlib.Path) -> None:
+    """Copies the library to where later programs find it, whole or not at all."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=library.parent, suffix=".part")
+    os.close(handle)
+    try:
+        shutil.copyfile(made, part)
+        ctypes.CDLL(part)  # what is not a library is not kept
+        os.replace(part, library)  # processes that compile it at once give the same file
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-    return ctypes.CDLL(os.fspath(library))
+            os.unlink(part)
 
 
 def _compiler() -> str:

@@ -1,9 +1,12 @@
 """The compiled library: when it is compiled, what happens where it cannot be, and its order."""
 
 import _ctypes
+import errno
 import logging
 import os
+import shutil
 import stat
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +99,36 @@ def test_without_a_library_there_is_a_warning(compiler, folder, caplog, action, 
     with caplog.at_level(logging.WARNING, logger="absl"):
         assert build.load.__wrapped__() is None
     assert "name one in $CXX" in caplog.text
-    assert len(list(folder.iterdir())) == left
+    assert len(list(folder.glob("*"))) == left
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [None, (shutil, "copyfile"), (os, "replace")],
+    ids=["no_folder", "full_disk", "read_only"],
+)
+def test_without_a_folder_to_keep_it_the_library_serves_this_process(
+    compiler, folder, tmp_path, monkeypatch, caplog, fault
+):
+    compiler(MADE)
+    if fault is None:
+        folder.parent.parent.write_text("a file")
+    else:
+        monkeypatch.setattr(*fault, no_space)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(temporary))
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        library = build._compiled()
+    assert library.PyInit__ctypes
+    assert "name another folder in $XDG_CACHE_HOME" in caplog.text
+    assert not list(temporary.iterdir())
+    assert not list(folder.glob("*"))
+    assert runs(tmp_path) == 1
 
 
 @pytest.mark.parametrize(("named", "said"), [("/absent", "absent"), ('"open', "quotation")])

@@ -200,7 +200,7 @@ def _versions() -> dict[str, str]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     versions = {name: importlib.metadata.version(name) for name in names}
     # Rounding differs between the two, so a result says which it was.
-    return {"python": platform.python_version(), **versions, "convolutions": build.name()}
+    return {"python": platform.python_version(), **versions, "native": build.name()}
 
 
 def _code() -> str:

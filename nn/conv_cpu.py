@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nn.native import build
 from nn.native import conv as native
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _FEW = 8
 
 def forward(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     """How to compute F where XLA's convolution is slower."""
-    if native.computes(dtype):
+    if build.computes(dtype):
         return functools.partial(native.forward, geometry)
     return functools.partial(_padded, geometry) if _outgrows(geometry) else None
 
@@ -40,7 +41,7 @@ def input_gradient(geometry: "Geometry", dtype: jnp.dtype, channels: int) -> For
     """How to compute T, for so many channels of x, where XLA's convolution is slower."""
     if geometry.strides != (1, 1) and channels < _FEW:
         return functools.partial(_spread, geometry)
-    if native.computes(dtype):
+    if build.computes(dtype):
         return functools.partial(native.input_gradient, geometry)
     # With strides of one it is a convolution like F.
     dilated = geometry.strides != (1, 1)
@@ -49,7 +50,7 @@ def input_gradient(geometry: "Geometry", dtype: jnp.dtype, channels: int) -> For
 
 def filter_gradient(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     """How to compute W where XLA's convolution is slower."""
-    if native.computes(dtype):
+    if build.computes(dtype):
         return functools.partial(native.filter_gradient, geometry)
     one_tap = geometry.kernel == (1, 1) and geometry.strides == (1, 1)
     return _one_product if one_tap and geometry.out_size == geometry.size else None

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from nn.native import conv as native
+
 AXIS = "data"  # the axis of the mesh over which rows are divided
 Loss = Callable[[Any, Any, Any], tuple[jax.Array, Any]]
 
@@ -85,7 +87,7 @@ class Gradient:
 
     def remembering(self, loss: Loss) -> Loss:
         """The loss, told what to keep for its backward pass."""
-        return jax.checkpoint(loss, policy=_products) if self.remat else loss
+        return jax.checkpoint(loss, policy=is_product) if self.remat else loss
 
     def _mean(self, tree: Any) -> Any:
         """The mean over the devices, of arrays of which each device has its own.
@@ -141,6 +143,7 @@ def _after(total: Any, part: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf + token if floats(leaf) else leaf, part)
 
 
-def _products(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What rematerialisation keeps: the results that cost most to compute again."""
-    return primitive.name in ("conv_general_dilated", "dot_general", "ffi_call")
+def is_product(primitive: Any, *_: Any, **params: Any) -> bool:
+    """Whether it is a convolution or a product of matrices: what rematerialisation keeps."""
+    named = primitive.name in ("conv_general_dilated", "dot_general")
+    return named or params.get("target_name") in native.TARGETS

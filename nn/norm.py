@@ -1,9 +1,10 @@
-"""Group normalisation, plain and modulated by a class label.
+"""Group normalisation, plain and modulated by a class label, with the ReLU that follows it.
 
 Statistics are taken within one image, so an image's result never depends on the others in its
 batch, in training as in use.
 """
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -11,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nn.native import build
+from nn.native import norm as native
 from nn.precision import widen
 
 _EPSILON = 1e-5
@@ -22,69 +25,164 @@ def group_count(channels: int, most: int = 32, least_channels: int = 4) -> int:
     return next(groups for groups in range(limit, 0, -1) if channels % groups == 0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The static part of a normalisation.
+
+    Attributes:
+        groups: number of channel groups.
+        epsilon: added to the variance.
+        relu: whether the rectifier follows.
+    """
+
+    groups: int
+    epsilon: float
+    relu: bool
+
+
 def group_norm(
     x: jax.Array,
     groups: int,
     scale: jax.Array,
     shift: jax.Array,
+    *,
+    relu: bool = False,
+    residual: jax.Array | None = None,
     epsilon: float = _EPSILON,
 ) -> jax.Array:
     """Group normalisation, then scale and shift (Wu and He 2018, equations 1, 2 and 7).
 
-    Statistics are summed over places first and over the channels of a group in a second, small
-    step: long rows of channels stay whole, which is several times faster on CPU. The derivative is
-    written out for the same reason; it can be differentiated again.
+    What follows it in a network is done in the same pass, since on CPU reading and writing an image
+    takes longer than computing with it. The derivative is written out for the same reason; it can
+    be differentiated again.
 
     Args:
         x: [B, H, W, C], C divisible by `groups`.
         groups: number of channel groups.
         scale: [B or 1, C].
         shift: [B or 1, C].
+        relu: whether negative results become zero.
+        residual: [B, H, W, C] to be added before the ReLU, which it needs.
         epsilon: added to the variance.
 
     Returns:
         [B, H, W, C] in x's type, computed in float32 or wider; before scale and shift every group
         of every image has mean 0 and variance 1.
+
+    Raises:
+        ValueError: if there is a residual and no ReLU.
     """
+    if residual is not None and not relu:
+        raise ValueError("group_norm adds a residual only before a ReLU: give relu=True")
     channels = (len(x), x.shape[-1])
     scale, shift = (jnp.broadcast_to(part, channels) for part in (scale, shift))
-    return _group_norm(groups, epsilon, widen(x), scale, shift).astype(x.dtype)
+    joined = () if residual is None else (widen(residual),)
+    return _norm(Form(groups, epsilon, relu), widen(x), scale, shift, joined)[0].astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _group_norm(
-    groups: int, epsilon: float, x: jax.Array, scale: jax.Array, shift: jax.Array
-) -> jax.Array:
-    """Of x [B, H, W, C] with scale and shift [B, C]."""
-    return _forward(groups, epsilon, x, scale, shift)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _norm(
+    form: Form,
+    x: jax.Array,
+    scale: jax.Array,
+    shift: jax.Array,
+    joined: tuple[jax.Array, ...],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The result, and for the derivative mean and reciprocal deviation [B, C], which are constants.
+
+    Scale and shift are [B, C]; `joined` holds the residual, if there is one.
+    """
+    plain = functools.partial(_plain, form)
+    if not build.computes(x.dtype):
+        return plain(x, scale, shift, *joined)
+    cpu = functools.partial(native.forward, form)
+    return lax.platform_dependent(x, scale, shift, *joined, cpu=cpu, default=plain)
 
 
-def _forward(groups: int, epsilon: float, x: jax.Array, scale: jax.Array, shift: jax.Array):
-    """The result and what its derivative needs; mean and reciprocal deviation are [B, C]."""
-    mean = _group_mean(groups, x, x.sum((1, 2)))
-    centred = x - mean[:, None, None, :]
-    inverse = lax.rsqrt(_group_mean(groups, x, jnp.square(centred).sum((1, 2))) + epsilon)
-    return _affine(centred, inverse * scale, shift), (x, mean, inverse, scale)
+def _forward(form, x, scale, shift, joined):
+    y, mean, inverse = _norm(form, x, scale, shift, joined)
+    return (y, mean, inverse), (mean, inverse, x, scale, shift, (y,) if joined else ())
 
 
-def _backward(groups: int, epsilon: float, saved: tuple[jax.Array, ...], g: jax.Array):
+def _backward(form, saved, cotangents):
+    *gradients, joined = _gradient(form, *saved, cotangents[0])
+    return *gradients, joined
+
+
+_norm.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gradient(form, mean, inverse, x, scale, shift, y, g):
+    """Gradients of x, scale, shift and the joined residual, as a tuple of one or none.
+
+    Mean and inverse are those of x: its own derivative goes through them, they have none.
+    """
+    plain = functools.partial(_plain_gradient, form)
+    operands = (x, mean, inverse, scale, shift, g, *y)
+    if not build.computes(x.dtype):
+        gradients = plain(*operands)
+    else:
+        cpu = functools.partial(native.backward, form)
+        gradients = lax.platform_dependent(*operands, cpu=cpu, default=plain)
+    return *gradients[:3], tuple(gradients[3:])
+
+
+def _gradient_forward(form, mean, inverse, x, scale, shift, y, g):
+    given = (mean, inverse, x, scale, shift, y, g)
+    return _gradient(form, *given), given
+
+
+def _gradient_backward(form, saved, cotangents):
+    """By differentiating the formula, whose mean and deviation follow from x here."""
+    mean, inverse, x, scale, shift, y, g = saved
+
+    def gradients(x, scale, shift, g):
+        found = _plain_gradient(form, x, *_moments(form, x), scale, shift, g, *y)
+        return *found[:3], tuple(found[3:])
+
+    d_x, d_scale, d_shift, d_g = jax.vjp(gradients, x, scale, shift, g)[1](cotangents)
+    constants = jax.tree.map(jnp.zeros_like, (mean, inverse, y))
+    return *constants[:2], d_x, d_scale, d_shift, constants[2], d_g
+
+
+_gradient.defvjp(_gradient_forward, _gradient_backward)
+
+
+def _moments(form: Form, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Means and reciprocal deviations, [B, C] each.
+
+    They are summed over places first and over the channels of a group in a second, small step: long
+    rows of channels stay whole, which is several times faster on CPU.
+    """
+    mean = _group_mean(form.groups, x, x.sum((1, 2)))
+    squares = jnp.square(x - mean[:, None, None, :]).sum((1, 2))
+    return mean, lax.rsqrt(_group_mean(form.groups, x, squares) + form.epsilon)
+
+
+def _plain(form, x, scale, shift, *residual):
+    mean, inverse = _moments(form, x)
+    y = _affine(x - mean[:, None, None, :], inverse * scale, shift)
+    y = y + residual[0] if residual else y
+    return nn.relu(y) if form.relu else y, mean, inverse
+
+
+def _plain_gradient(form, x, mean, inverse, scale, shift, g, *y):
     """Two sums over the image, and then one number per channel times g and one times x.
 
-    With n = (x - mean) inverse, the gradient of x is inverse (s g - mean(s g) - n mean(s g n)),
-    s being the scale and the means those of the group.
+    With n = (x - mean) inverse and g what passes the ReLU, the gradient of x is
+    inverse (s g - mean(s g) - n mean(s g n)), s being the scale and the means those of the group.
     """
-    del epsilon
-    x, mean, inverse, scale = saved
     centred = x - mean[:, None, None, :]
+    if form.relu:
+        before = y[0] if y else _affine(centred, inverse * scale, shift)
+        g = jnp.where(before > 0, g, 0)
     d_shift = g.sum((1, 2))
     d_scale = (g * centred).sum((1, 2)) * inverse
-    slope = -jnp.square(inverse) * _group_mean(groups, x, scale * d_scale)
-    offset = -inverse * _group_mean(groups, x, scale * d_shift)
+    slope = -jnp.square(inverse) * _group_mean(form.groups, x, scale * d_scale)
+    offset = -inverse * _group_mean(form.groups, x, scale * d_shift)
     d_x = _affine(g, inverse * scale, offset) + centred * slope[:, None, None, :]
-    return d_x, d_scale, d_shift
-
-
-_group_norm.defvjp(_forward, _backward)
+    return d_x, d_scale, d_shift, *((g,) if y else ())
 
 
 def _group_mean(groups: int, x: jax.Array, channel_sums: jax.Array) -> jax.Array:
@@ -101,17 +199,24 @@ def _affine(x: jax.Array, factor: jax.Array, term: jax.Array) -> jax.Array:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation with a learned scale and shift per channel."""
+    """Group normalisation with a learned scale and shift per channel.
 
+    Attributes:
+        relu: whether a ReLU follows.
+        scale_init: of the scale.
+    """
+
+    relu: bool = False
     scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises x [B, H, W, C]."""
+    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
+        """Normalises x [B, H, W, C] and adds the residual, of the same shape, before the ReLU."""
         channels = x.shape[-1]
-        scale = self.param("scale", self.scale_init, (channels,))
-        shift = self.param("shift", nn.initializers.zeros_init(), (channels,))
-        return group_norm(x, group_count(channels), scale[None], shift[None])
+        scale = self.param("scale", self.scale_init, (channels,))[None]
+        shift = self.param("shift", nn.initializers.zeros_init(), (channels,))[None]
+        groups = group_count(channels)
+        return group_norm(x, groups, scale, shift, relu=self.relu, residual=residual)
 
 
 class ClassGroupNorm(nn.Module):
@@ -122,9 +227,11 @@ class ClassGroupNorm(nn.Module):
 
     Attributes:
         num_classes: labels are -1 ... num_classes - 1.
+        relu: whether a ReLU follows.
     """
 
     num_classes: int
+    relu: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, labels: jax.Array) -> jax.Array:
@@ -138,4 +245,4 @@ class ClassGroupNorm(nn.Module):
         chosen = jax.nn.one_hot(labels, self.num_classes, dtype=scale.dtype)
         scale = 1 + chosen @ (scale - 1)
         shift = chosen @ shift
-        return group_norm(x, group_count(channels), scale, shift)
+        return group_norm(x, group_count(channels), scale, shift, relu=self.relu)

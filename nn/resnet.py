@@ -52,14 +52,14 @@ class Block(nn.Module):
             layers = ((self.width, 3, self.stride), (self.width, 3, 1))
         shortcut, features = x, layers[-1][0]
         for index, (width, kernel, stride) in enumerate(layers):
-            last = index == len(layers) - 1
+            if index > 0:
+                x = GroupNorm(relu=True)(x)
             x = _conv(width, kernel, stride, self.dtype)(x)
-            # A last scale of zero starts every block as the identity, which lets 100 layers train.
-            x = GroupNorm(nn.initializers.zeros_init() if last else nn.initializers.ones_init())(x)
-            x = x if last else nn.relu(x)
+        # A last scale of zero starts every block as the identity, which lets 100 layers train.
+        last = GroupNorm(relu=True, scale_init=nn.initializers.zeros_init())
         if shortcut.shape != x.shape:
             shortcut = GroupNorm()(_conv(features, 1, self.stride, self.dtype)(shortcut))
-        return nn.relu(x + shortcut)
+        return last(x, shortcut)
 
 
 class ResNet(nn.Module):
@@ -91,7 +91,7 @@ class ResNet(nn.Module):
         counts, bottleneck = STAGES[self.depth]
         self.small_stem = _conv(self.width, 3, 1, self.dtype)
         self.imagenet_stem = _conv(self.width, 7, 2, self.dtype)
-        self.stem_norm = GroupNorm()
+        self.stem_norm = GroupNorm(relu=True)
         self.blocks = [
             Block(
                 self.width * 2**stage, 2 if stage > 0 and index == 0 else 1, bottleneck, self.dtype
@@ -105,10 +105,9 @@ class ResNet(nn.Module):
         """Features averaged over the image: [B, H, W, C] to [B, F]."""
         small = self.stem == "small" or (self.stem == "auto" and max(x.shape[1:3]) <= _SMALL_SIZE)
         if small:
-            x = nn.relu(self.stem_norm(self.small_stem(x)))
+            x = self.stem_norm(self.small_stem(x))
         else:
-            x = nn.relu(self.stem_norm(self.imagenet_stem(x)))
-            x = max_pool(x, 3, 2)
+            x = max_pool(self.stem_norm(self.imagenet_stem(x)), 3, 2)
         for block in self.blocks:
             x = block(x)
         return widen(x).mean((1, 2))

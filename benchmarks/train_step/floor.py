@@ -13,8 +13,7 @@ from jax.extend.core import Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 
 from benchmarks.train_step import ours
-
-_PRODUCTS = ("conv_general_dilated", "dot_general", "ffi_call")
+from nn.gradient import is_product
 
 
 def products(work: ours.Work) -> list[JaxprEqn]:
@@ -26,7 +25,7 @@ def products(work: ours.Work) -> list[JaxprEqn]:
 def _walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
     for eqn in live.eqns:
-        if eqn.primitive.name in _PRODUCTS:
+        if is_product(eqn.primitive, **eqn.params):
             yield eqn
         elif eqn.primitive.name == "cond":  # a choice by platform, in which that for CPU is first
             yield from _walk(eqn.params["branches"][0].jaxpr)

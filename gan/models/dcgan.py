@@ -58,10 +58,10 @@ class Generator(nn.Module):
             name="from_latent",
         )
         x = dense(z).reshape(-1, _SMALLEST, _SMALLEST, widest)
-        x = nn.relu(ClassGroupNorm(self.num_classes)(x, labels))
+        x = ClassGroupNorm(self.num_classes, relu=True)(x, labels)
         for width in reversed(finer):
             x = ConvTranspose(width, use_bias=False, kernel_init=_init, dtype=self.dtype)(x)
-            x = nn.relu(ClassGroupNorm(self.num_classes)(x, labels))
+            x = ClassGroupNorm(self.num_classes, relu=True)(x, labels)
         to_image = ConvTranspose(
             self.channels, kernel_init=_init, dtype=self.dtype, name="to_image"
         )

@@ -70,9 +70,9 @@ class UpBlock(nn.Module):
         # A 1x1 convolution and copying pixels commute; this order has a quarter of the products.
         pointwise = Conv(self.features, 1, kernel_init=_glorot, dtype=self.dtype, name="shortcut")
         shortcut = _upsample(pointwise(x))
-        x = _upsample(nn.relu(ClassGroupNorm(self.num_classes)(x, labels)))
+        x = _upsample(ClassGroupNorm(self.num_classes, relu=True)(x, labels))
         x = Conv(self.features, kernel_init=_glorot_relu, dtype=self.dtype)(x)
-        x = nn.relu(ClassGroupNorm(self.num_classes)(x, labels))
+        x = ClassGroupNorm(self.num_classes, relu=True)(x, labels)
         return Conv(self.features, kernel_init=_glorot_relu, dtype=self.dtype)(x) + shortcut
 
 
@@ -138,7 +138,7 @@ class Generator(nn.Module):
         x = dense(z).reshape(-1, _SMALLEST, _SMALLEST, first)
         for multiple in ups:
             x = UpBlock(multiple * self.width, self.num_classes, self.dtype)(x, labels)
-        x = nn.relu(GroupNorm(name="last_norm")(x))
+        x = GroupNorm(relu=True, name="last_norm")(x)
         to_image = Conv(self.channels, kernel_init=_glorot, dtype=self.dtype, name="to_image")
         return jnp.tanh(widen(to_image(x)))
 

@@ -1,8 +1,8 @@
-"""Compiles `conv.cc` for this machine at its first use and keeps the result.
+"""Compiles the C++ of this folder for this machine at its first use and keeps the result.
 
-The source is compiled where it runs, because its speed comes from the processor's own vector
-instructions and its calling convention from the installed jaxlib. A process that finds no compiler
-goes on without: `load` gives None and its callers have slower forms.
+The sources are compiled where they run, because their speed comes from the processor's own vector
+instructions and their calling convention from the installed jaxlib. A process that finds no
+compiler goes on without: `load` gives None and its callers have slower forms.
 """
 
 import contextlib
@@ -18,12 +18,14 @@ import subprocess
 import tempfile
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 from absl import logging
 
-_SOURCE = pathlib.Path(__file__).with_name("conv.cc")
+_SOURCES = tuple(sorted(pathlib.Path(__file__).parent.glob("*.cc")))
+_HEADERS = tuple(sorted(pathlib.Path(__file__).parent.glob("*.h")))
 _OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
-_TARGETS = ("vrn_conv_gather", "vrn_conv_scatter")
+_TARGETS = ("vrn_conv_gather", "vrn_conv_scatter", "vrn_norm_forward", "vrn_norm_backward")
 _SECONDS = 300
 # No compiler or one that fails, no library from it, $CXX with an open quote, a library without the
 # functions.
@@ -45,7 +47,7 @@ def load() -> ctypes.CDLL | None:
     except _FAILURES as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         logging.warning(
-            "Convolutions take XLA's slower forms: nn/native/conv.cc could not be compiled; "
+            "Convolutions and norms take XLA's slower forms: nn/native could not be compiled; "
             "install g++ or clang++, or name one in $CXX (%s)",
             detail[0] if detail else type(error).__name__,
         )
@@ -55,8 +57,13 @@ def load() -> ctypes.CDLL | None:
     return library
 
 
+def computes(dtype: jnp.dtype) -> bool:
+    """Whether there is a library, and it computes in this type."""
+    return dtype == jnp.float32 and load() is not None
+
+
 def name() -> str:
-    """What computes float32 convolutions: the library, by a digest of all that made it, or xla."""
+    """What computes in float32: the library, by a digest of all that made it, or xla."""
     library = load()
     return "xla" if library is None else pathlib.Path(library._name).stem
 
@@ -67,7 +74,7 @@ def _folder() -> pathlib.Path:
 
 
 def _compiled() -> ctypes.CDLL:
-    """The library for this source, compiler, jaxlib and processor; made when missing or broken.
+    """The library for these sources, compiler, jaxlib and processor; made when missing or broken.
 
     Where the cache folder cannot keep it, it is made for this process alone.
 
@@ -81,7 +88,7 @@ def _compiled() -> ctypes.CDLL:
         [*command, "--version"], capture_output=True, text=True, check=True, timeout=_SECONDS
     ).stdout
     made_from = (
-        _SOURCE.read_text(),
+        *(path.read_text() for path in (*_SOURCES, *_HEADERS)),
         version,
         jaxlib.__version__,
         _processor(),
@@ -89,7 +96,7 @@ def _compiled() -> ctypes.CDLL:
         *_OPTIONS,
     )
     key = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:16]
-    library = _folder() / f"conv-{key}.so"
+    library = _folder() / f"native-{key}.so"
     if library.exists():
         with contextlib.suppress(OSError):  # broken, say by a full disk: made again
             return ctypes.CDLL(os.fspath(library))
@@ -97,7 +104,7 @@ def _compiled() -> ctypes.CDLL:
         made = os.path.join(folder, library.name)
         includes = ("-isystem", jax.ffi.include_dir())
         subprocess.run(
-            [*command, *_OPTIONS, *includes, os.fspath(_SOURCE), "-o", made],
+            [*command, *_OPTIONS, *includes, *map(os.fspath, _SOURCES), "-o", made],
             capture_output=True,
             text=True,
             check=True,
@@ -109,7 +116,7 @@ def _compiled() -> ctypes.CDLL:
         except OSError as error:
             alone = ctypes.CDLL(made)  # stays in memory when its file is gone
             logging.warning(
-                "Every program compiles nn/native/conv.cc anew, because %s cannot keep it (%s); "
+                "Every program compiles nn/native anew, because %s cannot keep it (%s); "
                 "name another folder in $XDG_CACHE_HOME",
                 library.parent,
                 error.strerror or error,

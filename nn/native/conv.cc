@@ -11,31 +11,25 @@
 // The order of additions depends on shapes, threads and the width of registers, never on timing.
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
-#include "xla/ffi/api/ffi.h"
+#include "parallel.h"
 
 namespace {
 
 namespace ffi = xla::ffi;
 using Image = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Image>;
+using vrn::Ceil;
+using vrn::kLanes;
+using vrn::Parallel;
+using vrn::Vec;
 
-// Registers: 32 of 16 floats (AVX-512), 16 of 8 (AVX), 32 of 4 (NEON); a tile fills most of them.
-#if defined(__AVX512F__)
-constexpr int64_t kLanes = 16, kVectors = 4;
-#elif defined(__AVX__)
-constexpr int64_t kLanes = 8, kVectors = 2;
-#else
-constexpr int64_t kLanes = 4, kVectors = 4;
-#endif
+// Vectors side by side in a tile, which fills most registers: AVX has half as many as the others.
+constexpr int64_t kVectors = kLanes == 8 ? 2 : 4;
 constexpr int64_t kBlock = kLanes * kVectors;
 
 // Pixels of a tile that is V vectors wide.
@@ -48,37 +42,6 @@ constexpr int64_t kPixels = 16384 / kBlock;
 
 // Floats in a line of the cache.
 constexpr int64_t kLine = 16;
-
-typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
-
-// Runs f(0), ..., f(count - 1) on the threads of the pool and this one. It never waits for a task
-// that has not begun, so that calls from within the pool cannot block each other.
-template <typename F>
-void Parallel(ffi::ThreadPool& pool, int64_t count, const F& f) {
-  struct State {
-    std::atomic<int64_t> next{0}, done{0};
-    std::mutex mutex;
-    std::condition_variable finished;
-  };
-  auto state = std::make_shared<State>();
-  // Whoever comes late finds no index left and never touches f.
-  auto work = [state, count, &f] {
-    for (int64_t i; (i = state->next.fetch_add(1)) < count;) {
-      f(i);
-      if (state->done.fetch_add(1) + 1 == count) {
-        std::lock_guard<std::mutex> lock(state->mutex);
-        state->finished.notify_one();
-      }
-    }
-  };
-  const int64_t helpers = std::min(pool.num_threads(), count) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
-  work();
-  std::unique_lock<std::mutex> lock(state->mutex);
-  state->finished.wait(lock, [&] { return state->done.load() == count; });
-}
-
-int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The accumulators of a tile, stored to rows of which only `valid` floats exist.
 template <int P, int V>

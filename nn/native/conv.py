@@ -16,13 +16,9 @@ from nn.native import build
 if TYPE_CHECKING:
     from nn.conv import Geometry
 
+TARGETS = ("vrn_conv_gather", "vrn_conv_scatter")
 # Kernels of more numbers are too large for a sum per thread: threads share the kernel out instead.
 _SMALL = 2**17
-
-
-def computes(dtype: jnp.dtype) -> bool:
-    """Whether there is a library, and it computes in this type."""
-    return dtype == jnp.float32 and build.load() is not None
 
 
 def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
@@ -40,7 +36,7 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
     shape = (*geometry.kernel, x.shape[3], y.shape[3])
     size = int(np.prod(shape))
     parts = min(4 * _threads(), y.shape[0] * y.shape[1]) if size <= _SMALL else 1
-    return _call("vrn_conv_scatter", geometry, x, y, shape, parts * size if parts > 1 else 0)
+    return _call(TARGETS[1], geometry, x, y, shape, parts * size if parts > 1 else 0)
 
 
 def _gather(
@@ -49,7 +45,7 @@ def _gather(
     lanes = build.load().vrn_conv_lanes()
     packed = w.size // shape[-1] * (-(-shape[-1] // lanes) * lanes)
     shape = (len(source), *shape)
-    return _call("vrn_conv_gather", geometry, source, w, shape, packed, transposed=transposed)
+    return _call(TARGETS[0], geometry, source, w, shape, packed, transposed=transposed)
 
 
 def _call(

@@ -10,7 +10,7 @@ from absl import app
 
 from benchmarks.train_step import flops, main, measure, ours
 from benchmarks.train_step.rows import CLASSIFIERS, GANS, SIZES, Row, rows
-from nn.native import conv as native
+from nn.native import build
 from tests.launch.programs import ROOT
 
 SMALL = Row("dcgan", 16, 4, 8)
@@ -112,7 +112,7 @@ def test_operations_of_a_known_network():
 @pytest.mark.parametrize("kind", ["dcgan", "wgan_gp"])
 def test_operations_are_about_those_that_the_compiler_counts(kind, monkeypatch):
     # The compiler does not see what the compiled library multiplies.
-    monkeypatch.setattr(native, "computes", lambda dtype: False)
+    monkeypatch.setattr(build, "computes", lambda dtype: False)
     work = ours.build(Row(kind, 32, 16, 4))
     lowered = ours.train_step(work).lower(work.state, work.batch, work.key)
     # The compiler leaves products with padding out and counts everything else too.

@@ -9,6 +9,7 @@ from jax import lax
 from nn import conv as conv_lib
 from nn import conv_cpu
 from nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+from nn.native import build
 from nn.native import conv as native
 
 # (size, channels in, channels out, kernel, strides, padding); the first two are the layers of a
@@ -135,7 +136,7 @@ def test_the_forms_for_cpu_equal_those_for_accelerators(case, few, monkeypatch):
         assert_forms_equal_plain(case, jnp.float64)
 
 
-@pytest.mark.skipif(not native.computes(jnp.float32), reason="nn/native/conv.cc is not compiled")
+@pytest.mark.skipif(not build.computes(jnp.float32), reason="nn/native is not compiled")
 @pytest.mark.parametrize("case", CASES | WIDE)
 def test_the_compiled_maps_equal_those_for_accelerators(case, monkeypatch):
     monkeypatch.setattr(conv_cpu, "_FEW", 0)
@@ -156,7 +157,7 @@ def assert_forms_equal_plain(case, dtype):
         (conv_cpu.input_gradient(geometry, dtype, inputs), conv_lib._input_gradient_plain, (y, w)),
         (conv_cpu.filter_gradient(geometry, dtype), conv_lib._filter_gradient_plain, (x, y)),
     ]
-    compiled = native.computes(dtype)
+    compiled = build.computes(dtype)
     for ours, plain_form, operands in forms:
         assert not compiled or ours.func.__module__ == native.__name__
         if ours is not None:
@@ -166,7 +167,7 @@ def assert_forms_equal_plain(case, dtype):
 
 
 def test_without_a_compiler_float32_takes_the_other_forms(monkeypatch):
-    monkeypatch.setattr(native, "computes", lambda dtype: False)
+    monkeypatch.setattr(build, "computes", lambda dtype: False)
     for case in ("dcgan", "pointwise", "kernel_past_image"):
         assert_forms_equal_plain(case, jnp.float32)
 

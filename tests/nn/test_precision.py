@@ -15,7 +15,7 @@ from gan.models import MODELS
 from gan.state import GanSpec, init_state
 from gan.steps import train_step
 from nn.conv import Conv, ConvTranspose
-from nn.native import conv as native
+from nn.native import build
 from nn.norm import group_norm
 from nn.precision import DTYPES
 from nn.resnet import ResNet
@@ -82,7 +82,7 @@ def test_statistics_are_taken_in_float32():
 
 @pytest.mark.parametrize("model", ["dcgan", "resnet"])
 def test_networks_return_float32_from_bfloat16_convolutions(model, monkeypatch):
-    monkeypatch.setattr(native, "computes", lambda dtype: False)  # its calls show no types
+    monkeypatch.setattr(build, "computes", lambda dtype: False)  # its calls show no types
     spec = gan(model, BF16)
     state = jax.eval_shape(functools.partial(init_state, spec), jax.random.key(0))
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -1,0 +1,59 @@
+// What the compiled files share: vectors of the processor's registers, and a loop over threads.
+
+#ifndef NN_NATIVE_PARALLEL_H_
+#define NN_NATIVE_PARALLEL_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace vrn {
+
+// Registers: 32 of 16 floats (AVX-512), 16 of 8 (AVX), 32 of 4 (NEON).
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Runs f(0), ..., f(count - 1) on the threads of the pool and this one. It never waits for a task
+// that has not begun, so that calls from within the pool cannot block each other.
+template <typename F>
+void Parallel(xla::ffi::ThreadPool& pool, int64_t count, const F& f) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  auto state = std::make_shared<State>();
+  // Whoever comes late finds no index left and never touches f.
+  auto work = [state, count, &f] {
+    for (int64_t i; (i = state->next.fetch_add(1)) < count;) {
+      f(i);
+      if (state->done.fetch_add(1) + 1 == count) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        state->finished.notify_one();
+      }
+    }
+  };
+  const int64_t helpers = std::min(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
+  work();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->finished.wait(lock, [&] { return state->done.load() == count; });
+}
+
+}  // namespace vrn
+
+#endif  // NN_NATIVE_PARALLEL_H_

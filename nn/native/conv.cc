@@ -40,6 +40,9 @@ constexpr int64_t kChunk = 65536 / kBlock;
 // Pixels that the filter gradient adds up before it turns to the next block of the kernel.
 constexpr int64_t kPixels = 16384 / kBlock;
 
+// Fewer channels than this do not fill a tile.
+constexpr int64_t kFew = 8;
+
 // Floats in a line of the cache.
 constexpr int64_t kLine = 16;
 
@@ -74,7 +77,7 @@ struct Tile {
 // ---------------------------------------------------------------------------------- gather: F, T
 
 // Along one axis: lines of the result that meet the same taps. The first tap reads line `source`,
-// each further one the next line.
+// each further one the next line. Both are in floats from the beginning of the image or row.
 struct Line {
   int64_t source, result;
 };
@@ -83,9 +86,10 @@ struct Lines {
   std::vector<Line> lines;
 };
 
-// The lines of an axis by their taps. F reads x at o s + k - low; T reads y at (i + low - k) / s.
+// The lines of an axis by their taps. F reads x at o s + k - low; T reads y at (i + low - k) / s. A
+// line is `pitch` floats long in either.
 std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t stride, int64_t low,
-                        bool transposed) {
+                        bool transposed, Line pitch) {
   std::map<std::pair<int64_t, int64_t>, Lines> groups;
   for (int64_t r = 0; r < result; ++r) {
     Lines line;
@@ -102,7 +106,7 @@ std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t 
     const auto key = line.taps.empty() ? std::make_pair<int64_t, int64_t>(-1, -1)
                                        : std::make_pair(line.taps.front(), line.taps.back());
     Lines& group = groups.emplace(key, line).first->second;
-    group.lines.push_back({first, r});
+    group.lines.push_back({first * pitch.source, r * pitch.result});
   }
   std::vector<Lines> all;
   for (auto& group : groups) all.push_back(std::move(group.second));
@@ -161,7 +165,37 @@ void Gather(const Pixel* pixels, const Segment* first, const Segment* last, cons
 
 // ------------------------------------------------------------------------------------- scatter: W
 
-// Pixels side by side that a tap meets: where x and the packed y of the first one are.
+// Taps side by side and the columns of y, from `low` on and before `high`, whose reads lie in x.
+struct Strip {
+  int64_t row, column, taps, low, high;
+};
+
+// The strips of a kernel: one for each tap or, to fill a tile when there are few channels, as many
+// taps together as meet the same columns.
+std::vector<Strip> Strips(ffi::Span<const int64_t> in, ffi::Span<const int64_t> out,
+                          ffi::Span<const int64_t> kernel, int64_t stride, int64_t pad,
+                          bool together) {
+  std::vector<Strip> all;
+  for (int64_t row = 0; row < kernel[0]; ++row) {
+    if (together) {
+      for (const Lines& group : Axis(in[2], out[2], kernel[1], stride, pad, false, {1, 1}))
+        if (!group.taps.empty())
+          all.push_back({row, group.taps.front(), static_cast<int64_t>(group.taps.size()),
+                         group.lines.front().result, group.lines.back().result + 1});
+      continue;
+    }
+    for (int64_t column = 0; column < kernel[1]; ++column) {
+      // Columns o of y for which 0 <= o stride + across < W.
+      const int64_t across = column - pad;
+      const int64_t low = std::max<int64_t>(0, Ceil(-across, stride));
+      const int64_t high = across < in[2] ? std::min(out[2], (in[2] - 1 - across) / stride + 1) : 0;
+      all.push_back({row, column, 1, low, high});
+    }
+  }
+  return all;
+}
+
+// Pixels side by side that a strip meets: where x and the packed y of the first one are.
 struct Run {
   const float* x;
   const float* y;
@@ -263,8 +297,9 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
     const Lines *rows, *columns;
     std::vector<Segment> segments;
   };
-  const auto rows = Axis(from[1], to[1], w[0], strides[0], lows[0], transposed);
-  const auto columns = Axis(from[2], to[2], w[1], strides[1], lows[1], transposed);
+  const Line pixel{channels, outputs}, row{from[2] * channels, to[2] * outputs};
+  const auto rows = Axis(from[1], to[1], w[0], strides[0], lows[0], transposed, row);
+  const auto columns = Axis(from[2], to[2], w[1], strides[1], lows[1], transposed, pixel);
   std::vector<Group> groups;
   for (const Lines& row : rows)
     for (const Lines& column : columns) {
@@ -297,21 +332,19 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
           const Segment* const begun = segment;
           for (int64_t rows = 0; segment != last && rows + segment->length <= kChunk; ++segment)
             rows += segment->length;
-          size_t column = 0, row = 0;
-          int64_t image = begin;
+          const float* read = source.typed_data() + begin * from[1] * row.source;
+          float* written = result->typed_data() + begin * to[1] * row.result + block.first;
+          size_t x = 0, y = 0;
           for (int64_t left = pixels; left > 0;) {
             Pixel tile[16];
             const int64_t count = std::min(height, left);
             for (int64_t p = 0; p < count; ++p) {
-              const Line &r = down[row], &q = across[column];
-              tile[p].source = source.typed_data() +
-                               ((image * from[1] + r.source) * from[2] + q.source) * channels;
-              tile[p].result = result->typed_data() + block.first +
-                               ((image * to[1] + r.result) * to[2] + q.result) * outputs;
-              if (++column == across.size()) {
-                column = 0;
-                if (++row == down.size()) row = 0, ++image;
-              }
+              tile[p].source = read + down[y].source + across[x].source;
+              tile[p].result = written + down[y].result + across[x].result;
+              if (++x < across.size()) continue;
+              x = 0;
+              if (++y < down.size()) continue;
+              y = 0, read += from[1] * row.source, written += to[1] * row.result;
             }
             WithTile(count, block.vectors, [&](auto P, auto V) {
               Gather<P, V>(tile, begun, segment, panel, block.valid, add);
@@ -337,6 +370,8 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
   }
   // A small kernel is summed in parts of the images, a large one in parts of the kernel.
   const int64_t parts = std::max<int64_t>(1, partial->element_count() / size);
+  const bool join = parts > 1 && channels < kFew;
+  const auto strips = Strips(in, out, kernel, strides[1], lows[1], join);
   const int64_t splits = parts > 1 ? 1 : taps;
   const int64_t together = std::max<int64_t>(1, kPixels / out[2]);
 
@@ -345,15 +380,16 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
     const int64_t end = lines * (part + 1) / parts;
     const int64_t first_block = parts > 1 ? 0 : task / splits;
     const int64_t last_block = parts > 1 ? blocks : first_block + 1;
-    const int64_t first_tap = parts > 1 ? 0 : task % splits;
-    const int64_t last_tap = parts > 1 ? taps : first_tap + 1;
+    const Strip* first_strip = strips.data() + (parts > 1 ? 0 : task % splits);
+    const Strip* last_strip = parts > 1 ? strips.data() + strips.size() : first_strip + 1;
     float* sums = parts > 1 ? partial->typed_data() + part * size : w->typed_data();
     std::vector<float> storage(together * out[2] * kBlock + kLine);
     float* const panel = reinterpret_cast<float*>(
         Ceil(reinterpret_cast<intptr_t>(storage.data()), kLine * sizeof(float)) * kLine *
         sizeof(float));
     std::vector<Run> runs;
-    bool add = false;
+    bool add = join;  // then several strips have a tap
+    if (join) std::fill_n(sums, size, 0.0f);
     for (int64_t line = lines * part / parts; line < end; line += together, add = true) {
       const int64_t last = std::min(line + together, end);
       for (int64_t b = first_block; b < last_block; ++b) {
@@ -363,26 +399,23 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
         float* to = panel;
         for (int64_t i = 0; i < (last - line) * out[2]; ++i, from += outputs, to += width)
           std::fill(std::copy_n(from, block.valid, to), to + width, 0.0f);
-        for (int64_t tap = first_tap; tap < last_tap; ++tap) {
-          const int64_t down = tap / kernel[1] - lows[0], across = tap % kernel[1] - lows[1];
-          // Columns o of y for which 0 <= o stride + across < W.
-          const int64_t low = std::max<int64_t>(0, Ceil(-across, strides[1]));
-          const int64_t high =
-              across < in[2] ? std::min(out[2], (in[2] - 1 - across) / strides[1] + 1) : 0;
+        for (const Strip* strip = first_strip; strip != last_strip; ++strip) {
+          const int64_t column = strip->low * strides[1] + strip->column - lows[1];
           runs.clear();
-          for (int64_t l = line; l < last && low < high; ++l) {
-            const int64_t row = l % out[1] * strides[0] + down;
+          for (int64_t l = line; l < last && strip->low < strip->high; ++l) {
+            const int64_t row = l % out[1] * strides[0] + strip->row - lows[0];
             if (row < 0 || row >= in[1]) continue;
-            const int64_t column = low * strides[1] + across;
             runs.push_back(
                 {x.typed_data() + ((l / out[1] * in[1] + row) * in[2] + column) * channels,
-                 panel + ((l - line) * out[2] + low) * width});
+                 panel + ((l - line) * out[2] + strip->low) * width});
           }
-          const int64_t height = Share(channels, block.vectors);
-          for (int64_t c = 0; c < channels; c += height) {
+          const int64_t numbers = strip->taps * channels;
+          const int64_t height = Share(numbers, block.vectors);
+          const int64_t tap = strip->row * kernel[1] + strip->column;
+          for (int64_t c = 0; c < numbers; c += height) {
             float* tile = sums + (tap * channels + c) * outputs + block.first;
-            WithTile(std::min(height, channels - c), block.vectors, [&](auto P, auto V) {
-              Scatter<P, V>(runs.data(), runs.data() + runs.size(), high - low, c,
+            WithTile(std::min(height, numbers - c), block.vectors, [&](auto P, auto V) {
+              Scatter<P, V>(runs.data(), runs.data() + runs.size(), strip->high - strip->low, c,
                             strides[1] * channels, tile, outputs, block.valid, add);
             });
           }

@@ -94,7 +94,8 @@ struct Row {
   std::vector<float> storage;
   explicit Row(const Layout& layout) : storage(layout.width) {}
   Row(const Layout& layout, const float* channels) : Row(layout) {
-    for (int64_t i = 0; i < layout.width; ++i) storage[i] = channels[i % layout.channels];
+    for (int64_t start = 0; start < layout.width; start += layout.channels)
+      std::copy_n(channels, layout.channels, storage.data() + start);
   }
   template <typename T>
   T at(int64_t column) const {
@@ -253,10 +254,11 @@ void Backward(const Layout& layout, const float* x, const float* y, const float*
     });
   });
   std::vector<double> total(layout.channels), along(layout.channels);
-  for (int64_t i = 0; i < layout.width; ++i) {
-    total[i % layout.channels] += sums.storage[i];
-    along[i % layout.channels] += products.storage[i];
-  }
+  for (int64_t start = 0; start < layout.width; start += layout.channels)
+    for (int64_t c = 0; c < layout.channels; ++c) {
+      total[c] += sums.storage[start + c];
+      along[c] += products.storage[start + c];
+    }
   for (int64_t i = layout.whole(); i < layout.size(); ++i) {
     const int64_t column = i - layout.whole(), channel = column % layout.channels;
     const double one = Passed<then, float>(affine, g + i, x + i, y + i, column);

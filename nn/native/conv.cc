@@ -152,7 +152,7 @@ void Gather(const Pixel* pixels, const Segment* first, const Segment* last, cons
     for (int64_t c = 0; c < segment->length; ++c, w += V * kLanes) {
       Vec wide[V];
       for (int v = 0; v < V; ++v) wide[v] = reinterpret_cast<const Vec*>(w)[v];
-#pragma GCC unroll 12
+#pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         const float one = source[p][c];
 #pragma GCC unroll 4
@@ -161,6 +161,38 @@ void Gather(const Pixel* pixels, const Segment* first, const Segment* last, cons
     }
   }
   tile.Store([&](int p) { return pixels[p].result; }, valid, add);
+}
+
+// Taps side by side that use a number together while it is in a register; 3x3 kernels have as many.
+// It takes the registers of AVX-512 or NEON.
+constexpr int64_t kTaps = 3;
+constexpr bool kShare = kVectors > 2;
+// Pixels, and channels of x, of a tile that shares numbers so.
+constexpr int kRow = 16, kColumn = 8;
+
+// The same for P pixels side by side and one vector of channels in source and result, when segments
+// are rows of kTaps taps: a number that is read once goes to all pixels whose taps meet it.
+template <int P>
+void GatherRow(const float* source, float* result, int64_t step, const Segment* first,
+               const Segment* last, const float* panel, int64_t valid, bool add) {
+  Tile<P, 1> tile;
+  tile.Clear();
+  for (const Segment* segment = first; segment != last; ++segment) {
+    const float* x = source + segment->source;
+    const Vec* w = reinterpret_cast<const Vec*>(panel + segment->row * kLanes);
+    for (int64_t c = 0; c < kLanes; ++c) {
+      Vec tap[kTaps];
+      for (int k = 0; k < kTaps; ++k) tap[k] = w[k * kLanes + c];
+#pragma GCC unroll 18
+      for (int i = 0; i < P + kTaps - 1; ++i) {
+        const Vec one = Vec{} + x[i * kLanes + c];
+#pragma GCC unroll 3
+        for (int k = 0; k < kTaps; ++k)
+          if (i >= k && i - k < P) tile.sum[i - k][0] += tap[k] * one;
+      }
+    }
+  }
+  tile.Store([&](int p) { return result + p * step; }, valid, add);
 }
 
 // ------------------------------------------------------------------------------------- scatter: W
@@ -213,7 +245,7 @@ void Scatter(const Run* first, const Run* last, int64_t length, int64_t channel,
     for (int64_t i = 0; i < length; ++i, x += step, y += V * kLanes) {
       Vec wide[V];
       for (int v = 0; v < V; ++v) wide[v] = reinterpret_cast<const Vec*>(y)[v];
-#pragma GCC unroll 12
+#pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         const float one = x[p];
 #pragma GCC unroll 4
@@ -222,6 +254,37 @@ void Scatter(const Run* first, const Run* last, int64_t length, int64_t channel,
     }
   }
   tile.Store([&](int p) { return w + p * outputs; }, valid, add);
+}
+
+// The same for kTaps taps side by side, strides of one and one vector of y, of which a register
+// keeps what the next pixels need. Runs are whole rows of x, of `length` pixels, and of y, of
+// `outs`; tap k of pixel i of x meets pixel i + pad - k of y.
+template <int P>
+void ScatterRow(const Run* first, const Run* last, int64_t length, int64_t outs, int64_t pad,
+                int64_t channel, int64_t channels, float* w, int64_t outputs, int64_t valid,
+                bool add) {
+  Tile<P, 1> tile[kTaps];
+  for (Tile<P, 1>& one : tile) one.Clear();
+  for (const Run* run = first; run != last; ++run) {
+    const float* x = run->x + channel;
+    const auto y = [&](int64_t at) {
+      return at >= 0 && at < outs ? reinterpret_cast<const Vec*>(run->y)[at] : Vec{};
+    };
+    Vec held[kTaps];  // y as tap k meets it
+    for (int k = 1; k < kTaps; ++k) held[k - 1] = y(pad - k);
+    for (int64_t i = 0; i < length; ++i, x += channels) {
+      for (int k = kTaps - 1; k > 0; --k) held[k] = held[k - 1];
+      held[0] = y(i + pad);
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const Vec one = Vec{} + x[p];
+#pragma GCC unroll 3
+        for (int k = 0; k < kTaps; ++k) tile[k].sum[p][0] += held[k] * one;
+      }
+    }
+  }
+  for (int k = 0; k < kTaps; ++k)
+    tile[k].Store([&](int p) { return w + (k * channels + p) * outputs; }, valid, add);
 }
 
 // Calls f with the compile-time constants nearest to the run-time ones.
@@ -327,6 +390,10 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
         const int64_t pixels = (end - begin) * down.size() * across.size();
         const int64_t height = Share(pixels, block.vectors);
         const Segment* last = group.segments.data() + group.segments.size();
+        const bool rowwise = kShare && block.vectors == 1 && channels == kLanes &&
+                             across.size() > 1 &&
+                             across[1].source - across[0].source == pixel.source &&
+                             across[1].result - across[0].result == pixel.result;
         bool add = false;
         for (const Segment* segment = group.segments.data(); segment != last || !add; add = true) {
           const Segment* const begun = segment;
@@ -334,9 +401,25 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
             rows += segment->length;
           const float* read = source.typed_data() + begin * from[1] * row.source;
           float* written = result->typed_data() + begin * to[1] * row.result + block.first;
+          if (rowwise && std::all_of(begun, segment, [](const Segment& one) {
+                return one.length == kTaps * kLanes;
+              })) {
+            const int64_t wide = across.size(), height = Ceil(wide, Ceil(wide, kRow));
+            for (int64_t image = begin; image < end; ++image) {
+              for (const Line& y : down)
+                for (int64_t x = 0; x < wide; x += height)
+                  WithHeight<kRow, 1>(std::min(height, wide - x), [&](auto P, auto) {
+                    GatherRow<P>(read + y.source + across[x].source,
+                                 written + y.result + across[x].result, outputs, begun, segment,
+                                 panel, block.valid, add);
+                  });
+              read += from[1] * row.source, written += to[1] * row.result;
+            }
+            continue;
+          }
           size_t x = 0, y = 0;
           for (int64_t left = pixels; left > 0;) {
-            Pixel tile[16];
+            Pixel tile[Height(1)];
             const int64_t count = std::min(height, left);
             for (int64_t p = 0; p < count; ++p) {
               tile[p].source = read + down[y].source + across[x].source;
@@ -371,9 +454,12 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
   // A small kernel is summed in parts of the images, a large one in parts of the kernel.
   const int64_t parts = std::max<int64_t>(1, partial->element_count() / size);
   const bool join = parts > 1 && channels < kFew;
+  const bool rowwise =
+      kShare && parts > 1 && !join && outputs <= kLanes && strides[1] == 1 && kernel[1] == kTaps;
   const auto strips = Strips(in, out, kernel, strides[1], lows[1], join);
   const int64_t splits = parts > 1 ? 1 : taps;
   const int64_t together = std::max<int64_t>(1, kPixels / out[2]);
+  const bool copied = blocks > 1 || outputs % kLanes != 0;  // else tiles read y where it is
 
   Parallel(pool, parts * (parts > 1 ? 1 : blocks) * splits, [&](int64_t task) {
     const int64_t part = parts > 1 ? task : 0;
@@ -383,8 +469,8 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
     const Strip* first_strip = strips.data() + (parts > 1 ? 0 : task % splits);
     const Strip* last_strip = parts > 1 ? strips.data() + strips.size() : first_strip + 1;
     float* sums = parts > 1 ? partial->typed_data() + part * size : w->typed_data();
-    std::vector<float> storage(together * out[2] * kBlock + kLine);
-    float* const panel = reinterpret_cast<float*>(
+    std::vector<float> storage(copied ? together * out[2] * kBlock + kLine : 0);
+    float* const copy = reinterpret_cast<float*>(
         Ceil(reinterpret_cast<intptr_t>(storage.data()), kLine * sizeof(float)) * kLine *
         sizeof(float));
     std::vector<Run> runs;
@@ -396,19 +482,35 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
         const Block block(b, outputs);
         const int64_t width = block.vectors * kLanes;
         const float* from = y.typed_data() + line * out[2] * outputs + block.first;
-        float* to = panel;
-        for (int64_t i = 0; i < (last - line) * out[2]; ++i, from += outputs, to += width)
+        const float* const panel = copied ? copy : from;
+        float* to = copy;
+        for (int64_t i = 0; copied && i < (last - line) * out[2]; ++i, from += outputs, to += width)
           std::fill(std::copy_n(from, block.valid, to), to + width, 0.0f);
-        for (const Strip* strip = first_strip; strip != last_strip; ++strip) {
-          const int64_t column = strip->low * strides[1] + strip->column - lows[1];
+        // The rows of x that a row of the kernel meets, from these columns of x and y on.
+        const auto meet = [&](int64_t down, int64_t column, int64_t low) {
           runs.clear();
-          for (int64_t l = line; l < last && strip->low < strip->high; ++l) {
-            const int64_t row = l % out[1] * strides[0] + strip->row - lows[0];
+          for (int64_t l = line; l < last; ++l) {
+            const int64_t row = l % out[1] * strides[0] + down - lows[0];
             if (row < 0 || row >= in[1]) continue;
             runs.push_back(
                 {x.typed_data() + ((l / out[1] * in[1] + row) * in[2] + column) * channels,
-                 panel + ((l - line) * out[2] + strip->low) * width});
+                 panel + ((l - line) * out[2] + low) * width});
           }
+        };
+        for (int64_t down = 0; rowwise && down < kernel[0]; ++down) {
+          meet(down, 0, 0);
+          const int64_t height = Ceil(channels, Ceil(channels, kColumn));
+          for (int64_t c = 0; c < channels; c += height)
+            WithHeight<kColumn, 1>(std::min(height, channels - c), [&](auto P, auto) {
+              ScatterRow<P>(runs.data(), runs.data() + runs.size(), in[2], out[2], lows[1], c,
+                            channels, sums + (down * kTaps * channels + c) * outputs, outputs,
+                            block.valid, add);
+            });
+        }
+        for (const Strip* strip = first_strip; !rowwise && strip != last_strip; ++strip) {
+          runs.clear();
+          if (strip->low < strip->high)
+            meet(strip->row, strip->low * strides[1] + strip->column - lows[1], strip->low);
           const int64_t numbers = strip->taps * channels;
           const int64_t height = Share(numbers, block.vectors);
           const int64_t tap = strip->row * kernel[1] + strip->column;

@@ -85,8 +85,7 @@ void Columns(int64_t width, const F& f) {
 template <typename F>
 void Pieces(const Layout& layout, const F& f) {
   const int64_t most = std::max<int64_t>(1, kPiece / layout.width);
-  for (int64_t row = 0; row < layout.rows; row += most)
-    f(row, std::min(most, layout.rows - row));
+  for (int64_t row = 0; row < layout.rows; row += most) f(row, std::min(most, layout.rows - row));
 }
 
 // One number per channel as a row has them.
@@ -288,8 +287,8 @@ void Backward(const Layout& layout, const float* x, const float* y, const float*
     const T one = Passed<then, T>(affine, g + place, x + place, y + place, column);
     if constexpr (then == Then::kJoin) Put(d_residual + place, one);
     const T centred = At<T>(x + place) - affine.mean.at<T>(column);
-    Put(d_x + place, one * affine.factor.at<T>(column) + offsets.at<T>(column) +
-                         centred * slopes.at<T>(column));
+    Put(d_x + place,
+        one * affine.factor.at<T>(column) + offsets.at<T>(column) + centred * slopes.at<T>(column));
   });
 }
 
@@ -312,10 +311,9 @@ ffi::Error BackwardImpl(ffi::ThreadPool pool, Floats x, Floats mean, Floats inve
     const int64_t begin = image * layout.size(), row = image * layout.channels;
     Choose(rectify, result.size() > 0, [&](auto then) {
       Backward<then>(layout, x.typed_data() + begin, y + begin, g.typed_data() + begin,
-                     mean.typed_data() + row, inverse.typed_data() + row,
-                     scale.typed_data() + row, shift.typed_data() + row,
-                     d_x->typed_data() + begin, d_scale->typed_data() + row,
-                     d_shift->typed_data() + row, joined + begin);
+                     mean.typed_data() + row, inverse.typed_data() + row, scale.typed_data() + row,
+                     shift.typed_data() + row, d_x->typed_data() + begin,
+                     d_scale->typed_data() + row, d_shift->typed_data() + row, joined + begin);
     });
   });
   return ffi::Error::Success();

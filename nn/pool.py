@@ -8,12 +8,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from nn.native import build
+from nn.native import pool as native
+
 
 def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
     """The maximum of every window of [B, H, W, C], padded as 'SAME' with minus infinity.
 
-    On CPU it is the maximum of shifted copies: the derivative of XLA's window reduction is some
-    ten times slower there. Where several are the maximum they share the gradient.
+    On CPU it is the compiled library's (`nn.native`) or the maximum of shifted copies: the
+    derivative of XLA's window reduction is some ten times slower there. Where several are the
+    maximum they share the gradient.
 
     Returns:
       [B, ceil(H / stride), ceil(W / stride), C].
@@ -22,23 +26,53 @@ def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
     def windows(x: jax.Array) -> jax.Array:
         return nn.max_pool(x, (window, window), (stride, stride), "SAME")
 
-    copies = functools.partial(_of_copies, window, stride)
-    return lax.platform_dependent(x, cpu=copies, default=windows)
+    return lax.platform_dependent(
+        x, cpu=functools.partial(_on_cpu, window, stride), default=windows
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _of_copies(window: int, stride: int, x: jax.Array) -> jax.Array:
+def _on_cpu(window: int, stride: int, x: jax.Array) -> jax.Array:
+    if build.computes(x.dtype):
+        return native.forward(window, stride, x)
     cells = _Cells(window, stride, x)
     return functools.reduce(jnp.maximum, (copy for _, copy in cells.copies()))
 
 
 def _forward(window: int, stride: int, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    y = _of_copies(window, stride, x)
+    y = _on_cpu(window, stride, x)
     return y, (x, y)
 
 
 def _backward(window: int, stride: int, saved: tuple[jax.Array, ...], g: jax.Array):
+    return (_gradient(window, stride, *saved, g),)
+
+
+_on_cpu.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _gradient(window: int, stride: int, x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
+    """The gradient of x where that of y is g: linear in g, and constant in x and y."""
+    if build.computes(x.dtype):
+        return native.backward(window, stride, x, y, g)
+    return _shared(window, stride, x, y, g)
+
+
+def _gradient_forward(window: int, stride: int, x: jax.Array, y: jax.Array, g: jax.Array):
+    return _gradient(window, stride, x, y, g), (x, y)
+
+
+def _gradient_backward(window: int, stride: int, saved: tuple[jax.Array, ...], back: jax.Array):
     x, y = saved
+    transposed = jax.linear_transpose(functools.partial(_shared, window, stride, x, y), y)
+    return jnp.zeros_like(x), jnp.zeros_like(y), *transposed(back)
+
+
+_gradient.defvjp(_gradient_forward, _gradient_backward)
+
+
+def _shared(window: int, stride: int, x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
     cells = _Cells(window, stride, x)
     share = g / sum((copy == y).astype(g.dtype) for _, copy in cells.copies())
     parts = {(i, j): 0.0 for i in range(stride) for j in range(stride)}
@@ -46,10 +80,7 @@ def _backward(window: int, stride: int, saved: tuple[jax.Array, ...], g: jax.Arr
         part = jnp.where(copy == y, share, 0)
         parts[down % stride, across % stride] += cells.back(part, down, across)
     rows = [jnp.stack([parts[i, j] for j in range(stride)], 3) for i in range(stride)]
-    return (cells.join(jnp.stack(rows, 2)),)
-
-
-_of_copies.defvjp(_forward, _backward)
+    return cells.join(jnp.stack(rows, 2))
 
 
 class _Cells:

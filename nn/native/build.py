@@ -25,7 +25,14 @@ from absl import logging
 _SOURCES = tuple(sorted(pathlib.Path(__file__).parent.glob("*.cc")))
 _HEADERS = tuple(sorted(pathlib.Path(__file__).parent.glob("*.h")))
 _OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
-_TARGETS = ("vrn_conv_gather", "vrn_conv_scatter", "vrn_norm_forward", "vrn_norm_backward")
+_TARGETS = (
+    "vrn_conv_gather",
+    "vrn_conv_scatter",
+    "vrn_norm_forward",
+    "vrn_norm_backward",
+    "vrn_pool_forward",
+    "vrn_pool_backward",
+)
 _SECONDS = 300
 # No compiler or one that fails, no library from it, $CXX with an open quote, a library without the
 # functions.
@@ -47,7 +54,7 @@ def load() -> ctypes.CDLL | None:
     except _FAILURES as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         logging.warning(
-            "Convolutions and norms take XLA's slower forms: nn/native could not be compiled; "
+            "Convolutions, norms and pooling take slower forms: nn/native could not be compiled; "
             "install g++ or clang++, or name one in $CXX (%s)",
             detail[0] if detail else type(error).__name__,
         )

@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <numeric>
 #include <type_traits>
 #include <vector>
@@ -25,8 +24,10 @@ namespace {
 namespace ffi = xla::ffi;
 using Floats = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Floats>;
+using vrn::At;
 using vrn::kLanes;
 using vrn::Parallel;
+using vrn::Put;
 using vrn::Vec;
 
 // Floats of a piece: it stays in the first-level cache while it is read twice.
@@ -50,18 +51,6 @@ struct Layout {
   int64_t whole() const { return rows * width; }  // floats of all rows
   int64_t members() const { return channels / groups; }
 };
-
-// One number or a vector of them; a template argument would lose the alignment of Vec.
-template <typename T>
-T At(const float* p) {
-  T value;
-  std::memcpy(&value, p, sizeof(T));
-  return value;
-}
-template <typename T>
-void Put(float* p, T value) {
-  std::memcpy(p, &value, sizeof(T));
-}
 
 // Calls f(T(), place, column) for every vector of the rows and every number after them.
 template <typename F>

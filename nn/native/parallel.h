@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -25,6 +26,18 @@ constexpr int64_t kLanes = 4;
 #endif
 
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+// One number or a vector of them; a template argument would lose the alignment of Vec.
+template <typename T>
+T At(const float* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(T));
+  return value;
+}
+template <typename T>
+void Put(float* p, T value) {
+  std::memcpy(p, &value, sizeof(T));
+}
 
 inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

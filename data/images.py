@@ -1,7 +1,9 @@
 """Image files to arrays, and arrays to one size and number of channels, at their own bit depth."""
 
+import contextlib
 import pathlib
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -24,19 +26,22 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     Raises:
         UserError: a truncated or damaged file, several frames, or a depth that can't be kept.
     """
+    # Opened here: what Pillow opens by name it maps into memory if it is an uncompressed TIFF, and
+    # then exchanges height and width of one that is turned by a quarter (13.0).
+    with named_errors(path), path.open("rb") as file, Image.open(file) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise UserError(f"{path} holds {frames} frames; save each as a file.")
+        return to_array(image, path)
+
+
+@contextlib.contextmanager
+def named_errors(path: pathlib.Path) -> Iterator[None]:
+    """Turn what Pillow raises into a `UserError` that names the file; large images are errors."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                frames = getattr(image, "n_frames", 1)
-                if frames > 1:
-                    raise UserError(f"{path} holds {frames} frames; save each as a file.")
-                if image.mode not in _GREY_MODES and any(";16" in str(t[3]) for t in image.tile):
-                    # Pillow would drop the low byte without a word.
-                    raise UserError(f"{path} is a 16-bit colour image; save it as 16-bit grey.")
-                array = _to_array(ImageOps.exif_transpose(image))
-    except UserError:
-        raise
+            yield
     except FileNotFoundError:
         raise UserError(f"{path} is missing.") from None
     except UnidentifiedImageError:
@@ -47,9 +52,6 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         ) from None
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large ({reason(error)}); reduce it.") from None
-    if array is None:
-        raise UserError(f"{path} has 32-bit values outside 0..65535; rescale it to 16 bits.")
-    return array
 
 
 def read_array(path: pathlib.Path) -> np.ndarray:
@@ -79,8 +81,16 @@ def read_array(path: pathlib.Path) -> np.ndarray:
     return array
 
 
-def _to_array(image: Image.Image) -> np.ndarray | None:
-    """Pixels [H, W, C] of a decoded image; None if 32-bit values don't fit 16 bits."""
+def to_array(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+    """Pixels [H, W, C] of an opened image, see `read_image`; of a file of several, the current one.
+
+    Raises:
+        UserError: a depth that can't be kept.
+    """
+    if image.mode not in _GREY_MODES and any(";16" in str(t[3]) for t in image.tile):
+        # Pillow would drop the low byte without a word.
+        raise UserError(f"{path} is a 16-bit colour image; save it as 16-bit grey.")
+    image = ImageOps.exif_transpose(image)
     if image.mode not in _GREY_MODES:
         return np.asarray(image.convert("RGB"))
     if image.mode in ("1", "LA", "La"):
@@ -88,7 +98,7 @@ def _to_array(image: Image.Image) -> np.ndarray | None:
     array = np.asarray(image)
     if array.dtype not in (np.uint8, np.uint16, np.float32):
         if array.min() < 0 or array.max() > 65535:
-            return None
+            raise UserError(f"{path} has 32-bit values outside 0..65535; rescale it to 16 bits.")
         array = array.astype(np.uint16)
     elif array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("="))

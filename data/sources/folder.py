@@ -4,7 +4,7 @@ import pathlib
 
 from data import images as image_files
 from data.errors import RefusedError, UserError
-from data.sources import labels
+from data.sources import labels, tiff
 from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 
@@ -24,13 +24,15 @@ def _image_files(folder: pathlib.Path) -> list[str]:
 
 
 def decode(entry: Entry) -> Decoded:
-    """The one image of a file.
+    """The image of a file, or all pages of a TIFF.
 
     Raises:
-        RefusedError: as `data.images.read_image` and `read_array`.
+        RefusedError: as `data.images.read_image`, `read_array` and `tiff.decode`.
     """
     try:
         path = pathlib.Path(entry.file)
+        if path.suffix.lower() in tiff.SUFFIXES:
+            return tiff.decode(entry)
         read = image_files.read_array if path.suffix == ".npy" else image_files.read_image
         return Decoded([Picture(read(path))])
     except UserError as error:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from data import checks, preprocess, tables
 from data.errors import RefusedError, UserError
 from data.sources import labels
-from data.sources.raw import Decode, Decoded, Entry, Picture
+from data.sources.raw import Damaged, Decode, Decoded, Entry, Picture
 
 # Longest reason kept for a file; decoders report a line per plug-in.
 _REASON = 300
@@ -129,15 +129,22 @@ def told(table: pa.Table) -> dict[str, Any]:
 def _read_entry(
     work: Work, entry: Entry, file: BinaryIO, rows: list[dict[str, Any]], told: dict[str, Any]
 ) -> None:
-    """Append an entry's images to the file and their rows; all of them, or none and the reason."""
+    """Append an entry's images to the file and their rows, or the reason why there are none.
+
+    Where a file is damaged in some of its images only, the others count, and each as a file.
+    """
     told["files"] += 1
     if work.of_files:
         entry = labels.marked(entry, pathlib.Path(work.where))
     start, before, blank = file.tell(), len(rows), 0
+    damaged: dict[str, str] = {}
     try:
         found = work.decode(entry)
         known = found.entry or entry
         for picture in found.pictures:
+            if isinstance(picture, Damaged):
+                damaged[image_id(entry, picture.frame)] = picture.why
+                continue
             row = _row(known, found, picture, work, file)
             blank += row is None
             rows += [row] if row else []
@@ -151,6 +158,9 @@ def _read_entry(
         file.truncate()
         del rows[before:]
         return
+    if damaged:
+        told["unreadable"] |= damaged
+        told["files"] += len(damaged) + len(rows) - before + blank - 1
     told["blank"] += found.blank + blank
     told["more_volumes"] += found.more_volumes
     if entry.site:

@@ -40,8 +40,8 @@ class Report:
     """What there is to tell about the files of a source.
 
     Attributes:
-        files: how many were to be read.
-        unreadable: {relative path: why it was not read}.
+        files: how many were to be read; each image of a file counts where one of them is damaged.
+        unreadable: {relative path, or id of an image: why it was not read}.
         blank: slices left out because all their pixels are alike.
         more_volumes: files of several volumes, of which the first was read.
         sites: {site: files read}, where the table of labels has sites.
@@ -123,18 +123,26 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
+class Damaged:
+    """One image of a file of several that can't be read: its number, and why."""
+
+    frame: int
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Decoded:
     """What a file holds.
 
     Attributes:
-        pictures: its images; may be read while they are taken.
+        pictures: its images, and those that can't be read; may be read while they are taken.
         owner: what images of one patient have in common, '' where unknown; never shown.
         blank: slices left out because all their pixels are alike.
         more_volumes: whether the file has further volumes that were not read.
         entry: what is known of a row only once it is read; None where the listing had it.
     """
 
-    pictures: Iterable[Picture]
+    pictures: Iterable[Picture | Damaged]
     owner: str = ""
     blank: int = 0
     more_volumes: bool = False

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data.errors import UserError
 from data.sources import labels, list_source, parts
-from data.sources.raw import FLAG, Decoded, Entry, Listing, Options
+from data.sources.raw import FLAG, Damaged, Decoded, Entry, Listing, Options
 
 # Files that are read before they are asked for.
 _AHEAD = 64
@@ -46,7 +46,7 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A file that is not read: its relative path, and why."""
+    """A file, or an image of one, that is not read: its relative path or id, and why."""
 
     name: str
     why: str
@@ -111,7 +111,10 @@ def _items(
         entry = labels.marked(entry, root) if listing.of_files else entry
         try:
             found = listing.decode(entry)
-            seen = [(picture.frame, look(picture.pixels)) for picture in found.pictures]
+            seen = [
+                picture if isinstance(picture, Damaged) else (picture.frame, look(picture.pixels))
+                for picture in found.pictures
+            ]
         except UserError:
             raise
         except Exception as error:  # decoders fail in many ways, none of them ours
@@ -139,7 +142,11 @@ def _items(
             if isinstance(found, str):
                 yield Unreadable(entry.name, found)
                 continue
-            for frame, seen in found.pictures:
+            for one_seen in found.pictures:
+                if isinstance(one_seen, Damaged):
+                    yield Unreadable(parts.image_id(entry, one_seen.frame), one_seen.why)
+                    continue
+                frame, seen = one_seen
                 yield Item(
                     parts.image_id(entry, frame), entry.split, entry.label,
                     parts.group(entry, found, salt), seen, entry.site, entry.columns,

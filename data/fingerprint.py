@@ -29,7 +29,7 @@ def fingerprint(spec: str, labels: str = "") -> str:
         parts = f"{fingerprint(spec)}\0{tables.file_sha256(table)}"
         return hashlib.sha256(parts.encode()).hexdigest()
     kind, _, where = spec.partition(":")
-    if kind not in ("npz", "folder", "dicom", "nifti"):
+    if kind not in ("npz", "folder", "video", "dicom", "nifti"):
         return hashlib.sha256(spec.encode()).hexdigest()
     path = pathlib.Path(where).expanduser()
     if not path.exists():

@@ -19,7 +19,7 @@ from data.loader import BatchSource, Part
 from launch import cli, data_page, distributed, pictures, prepare
 
 SOURCE = flags.DEFINE_string(
-    "source", "", "Look at this source (tfds:NAME, npz:PATH, folder:PATH, dicom:PATH, nifti:PATH) "
+    "source", "", "Look at this source (tfds:NAME, or npz:, folder:, video:, dicom: or nifti:PATH) "
     "and write data_check/index.html, check.json and config.py. --config.data.labels, axis and so "
     "on count for it; --config and --workdir may be left out.",
 )  # fmt: skip
@@ -55,10 +55,10 @@ def look(spec: str, data: ml_collections.ConfigDict, workdir: pathlib.Path | Non
       workdir: `runs/NAME`, after the source, where it is None.
     """
     kind, _, where = spec.partition(":")
-    if kind not in ("tfds", "npz", "folder", "dicom", "nifti") or not where:
+    if kind not in ("tfds", "npz", "folder", "video", "dicom", "nifti") or not where:
         raise UserError(
-            f"--source={spec} is none of tfds:NAME, npz:PATH, folder:PATH, dicom:PATH and "
-            "nifti:PATH."
+            f"--source={spec} is none of tfds:NAME, npz:PATH, folder:PATH, video:PATH, "
+            "dicom:PATH and nifti:PATH."
         )
     name = re.sub(r"\W+", "_", pathlib.PurePath(where).stem).strip("_").lower() or "images"
     options = prepare.source_options(data)

@@ -24,7 +24,7 @@ _NOT_IN_RECORDS = (
     "source", "data_dir", "augment", "prefetch", "labels", "max_unreadable", "workers",
 )  # fmt: skip
 # Settings that only some kinds of source look at; they count for those alone.
-_AXIS, _SALT = ("nifti",), ("dicom", "nifti")
+_AXIS, _STRIDE, _SALT = ("nifti",), ("video",), ("dicom", "nifti", "video")
 # Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
 _SPOOL, _FACTS = ".spool", ".facts.json"
 # What another version of the program left unfinished is begun again if it is laid out otherwise.
@@ -157,6 +157,8 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
         settings["splits_digest"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     if kind not in _AXIS:
         del settings["axis"]
+    if kind not in _STRIDE:
+        del settings["stride"]
     return settings
 
 
@@ -188,6 +190,7 @@ def source_options(data: ml_collections.ConfigDict) -> sources.Options:
     return sources.Options(
         labels=data.labels,
         axis=data.axis,
+        stride=data.stride,
         salt=data.salt,
         max_unreadable=data.max_unreadable,
         preprocess=data.preprocess,

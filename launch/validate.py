@@ -52,8 +52,8 @@ POSITIVE = (
     "vrn.checkpoint_every", "target.log_every", "target.checkpoint_every", "extract.max_rounds",
     "annotate.neighbours", "gan.width", "features.width", "vrn.width", "target.width",
     "target.batch", "gan.accumulate", "features.accumulate", "vrn.accumulate", "target.accumulate",
-    "target.steps", "target.seeds", "report.resamples", "train.keep",
-    "train.skip_limit",
+    "target.steps", "target.seeds", "report.resamples", "train.keep", "train.skip_limit",
+    "data.stride",
 )  # fmt: skip
 BATCHES = ("gan", "features", "vrn", "target")
 NOT_NEGATIVE = ("train.keep_every", "data.workers", "data.folds", "data.fold")

@@ -39,6 +39,8 @@ def lines(survey: Survey, options: Options) -> list[tuple[str, str, str]]:
         chosen.append(("data.salt", '""', "better --config.data.salt=SECRET than written here"))
     if kind == "nifti":
         chosen.append(("data.axis", json.dumps(options.axis), ""))
+    if kind == "video":
+        chosen.append(("data.stride", str(options.stride), ""))
     if survey.unreadable and survey.files:
         share = len(survey.unreadable) / survey.files
         allowed = min(0.99, max(0.1, np.ceil(100 * _MARGIN * share) / 100))

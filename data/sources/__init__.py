@@ -1,4 +1,4 @@
-"""Where real images come from: tfds, .npz files, and folders of images, DICOM or NIfTI files."""
+"""Where real images come from: tfds, .npz files, and folders of images, videos, DICOM or NIfTI."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from data.sources.spool import Spool
 
 __all__ = ["AXES", "Options", "Report", "Source", "UnreadableError", "list_source", "open_source"]
 
-_FILES = ("folder", "dicom", "nifti")
+_FILES = ("folder", "video", "dicom", "nifti")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def open_source(
     with what it left there.
 
     Args:
-        spec: 'tfds:NAME[/CONFIG]', 'npz:PATH', 'folder:PATH', 'dicom:PATH' or 'nifti:PATH'.
+        spec: 'tfds:NAME[/CONFIG]', or PATH after 'npz:', 'folder:', 'video:', 'dicom:' or 'nifti:'.
         data_dir: where tfds keeps data sets.
         size: height and width, pixels; other sizes are resized with antialiasing.
         channels: 1 (grey) and 3 (RGB) are made from each other; any other number must be what an
@@ -77,7 +77,8 @@ def open_source(
     kind, _, where = spec.partition(":")
     if kind not in ("tfds", "npz", *_FILES) or not where:
         raise UserError(
-            f"{FLAG}={spec} is none of tfds:NAME, npz:PATH, folder:PATH, dicom:PATH and nifti:PATH."
+            f"{FLAG}={spec} is none of tfds:NAME, npz:PATH, folder:PATH, video:PATH, "
+            "dicom:PATH and nifti:PATH."
         )
     if options.labels and kind not in _FILES:
         raise UserError(
@@ -129,6 +130,10 @@ def list_source(
         from data.sources import folder as images
 
         return images.list_folder(path, options)
+    if kind == "video":
+        from data.sources import video
+
+        return video.list_video(path, options)
     if kind == "dicom":
         from data.sources import dicom
 

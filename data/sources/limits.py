@@ -14,9 +14,14 @@ _SMALL = 1 << 28  # bytes that any file may need
 _BLOCK = 1 << 20
 
 
+def allowed(size: int) -> int:
+    """How many bytes a file of ``size`` bytes may need."""
+    return max(_SMALL, _RATIO * size)
+
+
 def complaint(needed: int, size: int) -> str | None:
     """Why a file of ``size`` bytes may not need ``needed`` bytes; None where it may."""
-    if needed <= max(_SMALL, _RATIO * size):
+    if needed <= allowed(size):
         return None
     return f"would need {needed / 2**30:.3g} GiB of memory, being {size / 2**20:.3g} MiB itself"
 

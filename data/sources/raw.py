@@ -21,6 +21,7 @@ class Options:
     Attributes:
         labels: CSV or Parquet table of labels; '' takes them from class folders.
         axis: one of `AXES`; which slices of a NIfTI volume are the images.
+        stride: of the frames of a video, which are images number 0, stride, 2 stride and so on.
         salt: what patient identifiers are digested with.
         max_unreadable: share of the files, from 0 to 1, that may be unreadable.
         preprocess: names of steps, see `data.preprocess.parse`.
@@ -29,6 +30,7 @@ class Options:
 
     labels: str = ""
     axis: str = "axial"
+    stride: int = 1
     salt: str = ""
     max_unreadable: float = 0.1
     preprocess: tuple[str, ...] = ("resize",)

@@ -27,7 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = data = ml_collections.ConfigDict()
     data.source = "tfds:vrn_digits"  # tfds:NAME[/CONFIG]; npz:, folder:, video:, dicom:, nifti:PATH
     data.labels = ""  # CSV or Parquet table of labels (docs/data.md); "" takes class folders
-    data.axis = "axial"  # which slices of NIfTI volumes: axial, coronal or sagittal
+    data.axis = "axial"  # which slices of NIfTI volumes: axial, coronal or sagittal; volume: none,
+    # volumes and DICOM series are kept whole
+    data.depth = 0  # slices of these volumes; 0: as many as data.size
     data.stride = 1  # which frames of videos: 0, stride, 2 stride and so on
     data.salt = ""  # any secret text: patient identifiers are kept only as salted digests
     data.max_unreadable = 0.1  # share of the files that may be unreadable; they are listed

@@ -105,24 +105,34 @@ def to_array(image: Image.Image, path: pathlib.Path) -> np.ndarray:
     return array[..., None]
 
 
-def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Resize [H, W, C] to [size, size, C], or to [*size, C], in its own dtype.
+def resize(image: np.ndarray, size: int | tuple[int, ...]) -> np.ndarray:
+    """Resize [H, W, C] or [D, H, W, C] to [*size, C], or to one size along all axes.
 
     Antialiased triangle filter (Pillow's BILINEAR: the filter widens when shrinking), which never
-    leaves the range of the pixels and does not ring. The aspect ratio is not kept.
+    leaves the range of the pixels and does not ring. The dtype is kept, the aspect ratio is not.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    if image.shape[:2] == (height, width):
+    shape = (size,) * (image.ndim - 1) if isinstance(size, int) else size
+    if image.shape[:-1] == shape:
         return image
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(image[..., c], np.float32)).resize(
-                (width, height), Image.Resampling.BILINEAR
-            )
-        )
-        for c in range(image.shape[-1])
-    ]
-    return _as_stored(np.stack(planes, axis=-1), image.dtype)
+    channels = np.moveaxis(image, -1, 0).astype(np.float32)
+    if len(shape) == 2:
+        resized = [_resize_plane(plane, shape) for plane in channels]
+    else:
+        resized = [_resize_volume(volume, shape) for volume in channels]
+    return _as_stored(np.stack(resized, axis=-1), image.dtype)
+
+
+def _resize_plane(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def _resize_volume(volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """The filter is separable: first the planes, then along the depth, all columns side by side."""
+    depth, height, width = shape
+    planes = np.stack([_resize_plane(plane, (height, width)) for plane in volume])
+    columns = _resize_plane(planes.reshape(len(planes), -1), (depth, height * width))
+    return columns.reshape(shape)
 
 
 def set_channels(images: np.ndarray, channels: int) -> np.ndarray:

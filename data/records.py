@@ -157,7 +157,7 @@ class ArrayRecords(RecordsBase):
         """Check and hold the arrays (they are not copied).
 
         Args:
-            images: [N, H, W, C] uint8, uint16 or float32 in [-1, 1].
+            images: [N, H, W, C], or volumes [N, D, H, W, C], uint8, uint16 or float32 in [-1, 1].
             labels: integers [N]; -1 = missing.
             ids: unique names [N].
             class_names: K unique names in label order.
@@ -204,8 +204,11 @@ class ArrayRecords(RecordsBase):
         return part
 
     def _validate(self, where: str) -> None:
-        if self.images.ndim != 4:
-            raise UserError(f"{where} has shape {self.images.shape}; images must be [N, H, W, C].")
+        if self.images.ndim not in (4, 5):
+            raise UserError(
+                f"{where} has shape {self.images.shape}; images must be [N, H, W, C], volumes "
+                "[N, D, H, W, C]."
+            )
         checks.check_dtype(where, self.dtype)
         checks.check_columns(
             where, len(self.images), self.labels, self.ids, self.groups, self.class_names

@@ -9,11 +9,13 @@ import re
 from typing import Any
 
 import ml_collections
+import numpy as np
 from absl import flags
 
 from data import tables
 from data.augment import NAMES
 from data.check import findings, suggest, survey
+from data.check.facts import middle
 from data.errors import UserError
 from data.loader import BatchSource, Part
 from launch import cli, data_page, distributed, pictures, prepare
@@ -117,13 +119,15 @@ def _numbers(
 
 
 def augmented(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `WORKDIR/data_check/augment.png`."""
+    """Writes `WORKDIR/data_check/augment.png`; of volumes their middle slices."""
     parts = [Part(prepare.open_split(workdir, "train"), _COLUMNS)]
     channels = parts[0].records.image_shape[-1]
     names = [name for name in NAMES if name != "colour" or channels == 3]
-    rows = {"as they are": BatchSource(parts, seed=config.seed)[0]["image"]}
-    for name in names:
-        rows[name] = BatchSource(parts, seed=config.seed, augment=(name,))[0]["image"]
+    chosen = {"as they are": (), **{name: (name,) for name in names}}
+    rows = {}
+    for name, one in chosen.items():
+        images = BatchSource(parts, seed=config.seed, augment=one)[0]["image"]
+        rows[name] = np.stack([middle(image) for image in images])
     folder = workdir / "data_check"
     folder.mkdir(exist_ok=True)
     pictures.save_png(folder / "augment.png", pictures.named_rows(rows))

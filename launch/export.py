@@ -3,9 +3,11 @@
 python -m launch.export --workdir=runs/digits --what=pools/second --kept_by=vrn --format=dicom
 """
 
+import json
 import pathlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -110,21 +112,25 @@ def _kept(workdir: pathlib.Path, pool: pools.Pool) -> np.ndarray:
 
 def _of_data(workdir: pathlib.Path, record: dict) -> list[_Part]:
     """All splits there are, with the units of the source where it told them."""
-    units: dict[str, tuple[float, float]] = {}
+    known: dict[str, dict[str, Any]] = {}
     path = workdir / "data" / "intensity.parquet"
     if path.exists():
         columns = tables.read_parquet(path)
-        pairs = zip(columns["low"].tolist(), columns["high"].tolist(), strict=True)
-        units = dict(zip(columns["id"].tolist(), pairs, strict=True))
+        names = [name for name in ("low", "high", "affine") if name in columns]
+        rows = zip(*(columns[name].tolist() for name in names), strict=True)
+        known = {
+            name: dict(zip(names, row, strict=True))
+            for name, row in zip(columns["id"].tolist(), rows, strict=True)
+        }
     splits = [name for name in prepare.SPLITS if shards.has_split(workdir / "data", name)]
     return [
-        _of_split(prepare.open_split(workdir, name), name, units, record["digest"])
+        _of_split(prepare.open_split(workdir, name), name, known, record["digest"])
         for name in splits
     ]
 
 
 def _of_split(
-    part: records.Records, split: str, units: dict[str, tuple[float, float]], digest: str
+    part: records.Records, split: str, known: dict[str, dict[str, Any]], digest: str
 ) -> _Part:
     names = _file_names(part.class_names)
 
@@ -133,17 +139,22 @@ def _of_split(
         # The path of the source's file may name a patient, so files are numbered.
         name = f"{split}-{row:06d}"
         group = "" if part.groups is None else str(part.groups[row])
-        low, high = units.get(str(part.ids[row]), (np.nan, np.nan))
+        of = {"low": np.nan, "high": np.nan, "affine": ""} | known.get(str(part.ids[row]), {})
         about = About(
             name=name, class_name=part.class_names[label] if label >= 0 else "",
             synthetic=marks.is_marked(str(part.ids[row])),
             facts={"Split": split, "DataDigest": digest},
-            owner=tables.json_sha256([digest, group])[:16] if group else "", group=digest, low=low,
-            high=high, software=_SOFTWARE,
+            owner=tables.json_sha256([digest, group])[:16] if group else "", group=digest,
+            low=of["low"], high=of["high"], software=_SOFTWARE, affine=_affine(of["affine"]),
         )  # fmt: skip
         return pathlib.PurePath(split, names[label] if label >= 0 else "unlabelled", name), about
 
     return part, np.arange(len(part)), place
+
+
+def _affine(text: str) -> np.ndarray | None:
+    """The affine [4, 4] of a volume from its upper three rows as JSON; None of other images."""
+    return np.array([*json.loads(text), [0, 0, 0, 1]], np.float64) if text else None
 
 
 def _file_names(class_names: tuple[str, ...]) -> list[str]:

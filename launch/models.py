@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from data import loader
+from data.errors import UserError
 from gan import state as gan_state
 from gan.models import MODELS
 from launch import loop, prepare, rng
@@ -23,9 +24,20 @@ from nn.resnet import ResNet
 from vrn import classifier, traces
 
 
+def refuse_volumes(shape: tuple[int, ...]) -> None:
+    """Raises a `UserError` for the shape of volumes, which the networks here can't take."""
+    if len(shape) > 3:
+        size = " x ".join(map(str, shape[:-1]))
+        raise UserError(
+            f"the networks take images, and {size} are volumes; prepare their slices in another "
+            "work directory, with --config.data.axis=axial, coronal or sagittal"
+        )
+
+
 def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_state.GanSpec:
     """The GAN of `config.gan`, for the images of the work directory."""
     real = prepare.open_split(workdir, "train")
+    refuse_volumes(real.image_shape)
     size, _, channels = real.image_shape
     gan, classes = config.gan, len(real.class_names)
     family = MODELS[gan.model]
@@ -103,6 +115,7 @@ class Trainer:
         config: ml_collections.ConfigDict,
         section: str,
     ):
+        refuse_volumes(image_shape)
         self.mesh, gradient = mesh_lib.arranged(config, section)
         self._settings = config[section]
         self._prefetch = config.data.prefetch

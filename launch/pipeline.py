@@ -14,6 +14,7 @@ from launch import (
     distributed,
     extract,
     generate,
+    models,
     prepare,
     report,
     stage,
@@ -30,6 +31,8 @@ from vrn.extraction import NotEnoughNegatives
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Runs every stage in order and returns the path of the report."""
+    spatial = prepare.source_options(config.data).spatial(config.data.size)
+    models.refuse_volumes((*spatial, config.data.channels))  # before hours go into preparing them
     prepare.run(config, workdir, overwrite)
     train_gan.run(config, workdir, overwrite)
     train_features.run(config, workdir, overwrite)

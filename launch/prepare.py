@@ -28,7 +28,7 @@ _AXIS, _STRIDE, _SALT = ("nifti",), ("video",), ("dicom", "nifti", "video")
 # Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
 _SPOOL, _FACTS = ".spool", ".facts.json"
 # What another version of the program left unfinished is begun again if it is laid out otherwise.
-_LAYOUT = "layout 1"
+_LAYOUT = "layout 2"
 
 
 @distributed.main_only
@@ -155,8 +155,11 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
         ids = split_files.read(pathlib.Path(path).expanduser())
         text = json.dumps({name: sorted(ids[name].tolist()) for name in ids})
         settings["splits_digest"] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    if kind not in _AXIS:
+    volumes = settings["axis"] == sources.VOLUME
+    if kind not in _AXIS and not volumes:
         del settings["axis"]
+    if not volumes:
+        del settings["depth"]
     if kind not in _STRIDE:
         del settings["stride"]
     return settings
@@ -190,6 +193,7 @@ def source_options(data: ml_collections.ConfigDict) -> sources.Options:
     return sources.Options(
         labels=data.labels,
         axis=data.axis,
+        depth=data.depth,
         stride=data.stride,
         salt=data.salt,
         max_unreadable=data.max_unreadable,

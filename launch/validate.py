@@ -7,7 +7,7 @@ import ml_collections
 
 from data import augment, marks, preprocess
 from data.errors import UserError
-from data.sources import AXES
+from data.sources import AXES, VOLUME
 from gan.augment import POLICIES
 from gan.losses import LOSSES
 from gan.models import MODELS
@@ -23,7 +23,7 @@ STEMS = ("small", "imagenet", "auto")
 CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": SIZES,
     "data.augment": augment.NAMES,
-    "data.axis": AXES,
+    "data.axis": (*AXES, VOLUME),
     "data.synthetic": marks.POLICIES,
     "gan.model": MODELS,
     "gan.dtype": DTYPES,
@@ -56,7 +56,7 @@ POSITIVE = (
     "data.stride",
 )  # fmt: skip
 BATCHES = ("gan", "features", "vrn", "target")
-NOT_NEGATIVE = ("train.keep_every", "data.workers", "data.folds", "data.fold")
+NOT_NEGATIVE = ("train.keep_every", "data.workers", "data.depth", "data.folds", "data.fold")
 SHARES = (
     "data.val_fraction",
     "data.test_fraction",

@@ -20,15 +20,18 @@ class Facts:
 
     Attributes:
         shape: (H, W, C).
+        depth: slices of a volume; 1 of an image.
         dtype: of the pixels.
         low, high, mean: of the pixels, NaN if one of them is.
         grey: whether it has one channel, or three that are the same.
         digest: of type, shape and pixels, 16 bytes.
         histogram: int64 [BINS] over `RANGES`; None for other types.
-        thumbnail: uint8 [SIDE, SIDE], grey, from the darkest to the brightest of the image.
+        thumbnail: uint8 [SIDE, SIDE], grey, from the darkest to the brightest of the image, or of
+            the middle slice of a volume.
     """
 
     shape: tuple[int, int, int]
+    depth: int
     dtype: str
     low: float
     high: float
@@ -40,24 +43,30 @@ class Facts:
 
 
 def facts(pixels: np.ndarray) -> Facts:
-    """Looks at pixels [H, W, C] of any numeric type."""
+    """Looks at pixels [H, W, C] or [D, H, W, C] of any numeric type."""
     pixels = np.ascontiguousarray(pixels)
     shape, dtype = pixels.shape, pixels.dtype.name
     hasher = hashlib.blake2b(repr((shape, dtype)).encode(), digest_size=16)
     hasher.update(pixels.data)
     low, high = float(pixels.min()), float(pixels.max())
-    same = shape[2] == 3 and (pixels == pixels[..., :1]).all()
+    same = shape[-1] == 3 and (pixels == pixels[..., :1]).all()
     return Facts(
-        shape=shape,
+        shape=shape[-3:],
+        depth=1 if pixels.ndim == 3 else len(pixels),
         dtype=dtype,
         low=low,
         high=high,
         mean=float(pixels.mean(dtype=np.float64)),
-        grey=shape[2] == 1 or bool(same),
+        grey=shape[-1] == 1 or bool(same),
         digest=hasher.digest(),
         histogram=_histogram(pixels),
-        thumbnail=_thumbnail(pixels),
+        thumbnail=_thumbnail(middle(pixels)),
     )
+
+
+def middle(pixels: np.ndarray) -> np.ndarray:
+    """The image [H, W, C] itself, or the middle slice of a volume [D, H, W, C]."""
+    return pixels if pixels.ndim == 3 else pixels[len(pixels) // 2]
 
 
 def _histogram(pixels: np.ndarray) -> np.ndarray | None:

@@ -262,7 +262,8 @@ def _patients(survey: Survey) -> Iterator[Finding]:
 
 def _shortcuts(survey: Survey) -> Iterator[Finding]:
     labelled = survey.labels >= 0
-    size = np.array(["x".join(map(str, shape)) for shape in survey.shapes[:, :2]])
+    sizes = np.column_stack([survey.depths, survey.shapes[:, :2]])
+    size = np.array(["x".join(map(str, shape)) for shape in sizes])
     for name, column in {**shown_columns(survey), "the size of the image": size}.items():
         if len(np.unique(column)) > max(2, len(column) // 5):
             continue

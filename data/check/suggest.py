@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from data.check.survey import Survey
-from data.sources.raw import Options
+from data.sources.raw import VOLUME, Options
 
 _SIZES = (16, 32, 64, 128)  # that the networks can make
 _MARGIN = 1.5  # how much more unreadable files than found are allowed
@@ -39,6 +39,8 @@ def lines(survey: Survey, options: Options) -> list[tuple[str, str, str]]:
         chosen.append(("data.salt", '""', "better --config.data.salt=SECRET than written here"))
     if kind == "nifti":
         chosen.append(("data.axis", json.dumps(options.axis), ""))
+    elif options.axis == VOLUME:
+        chosen.append(("data.axis", json.dumps(VOLUME), "series as volumes"))
     if kind == "video":
         chosen.append(("data.stride", str(options.stride), ""))
     if survey.unreadable and survey.files:
@@ -50,6 +52,9 @@ def lines(survey: Survey, options: Options) -> list[tuple[str, str, str]]:
     chosen.append(
         ("data.size", str(pixels), f"the median image is {middle[0]} x {middle[1]} pixels")
     )
+    if options.axis == VOLUME:
+        depth = int(np.median(survey.depths))
+        chosen.append(("data.depth", str(depth), f"the median volume has {depth} slices"))
     chosen.append(("data.channels", str(channels(survey)), ""))
     chosen.append(("data.real_per_class", "0", "all there are; a number makes the set small"))
     chosen += _fractions(survey)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from data.check.facts import BINS, SIDE, Facts, facts
+from data.check.facts import BINS, SIDE, Facts, facts, middle
 from data.errors import UserError
 from data.sources.raw import Options
 from data.sources.walk import Item, Unreadable, walk
@@ -31,13 +31,14 @@ class Survey:
         groups: text [N], '' = unknown.
         columns: site and further columns of the table of labels, each text [N].
         shapes: int64 [N, 3], (H, W, C).
+        depths: int64 [N], slices of volumes; 1 of images.
         dtypes: text [N].
         values: float64 [N, 3]: lowest, highest and mean value.
         grey: bool [N].
         digests: bytes [N]; equal for the same pixels.
         thumbnails: uint8 [N, SIDE, SIDE].
         histograms: {(dtype, label): int64 [BINS]}.
-        tiles: {label: rows and pixels [H, W, C] of a random choice}.
+        tiles: {label: rows and pixels [H, W, C] of a random choice, of volumes the middle slice}.
         files: how many there were to read; None where images lie in one file.
         unreadable: {path: why}.
     """
@@ -50,6 +51,7 @@ class Survey:
     groups: np.ndarray
     columns: Mapping[str, np.ndarray]
     shapes: np.ndarray
+    depths: np.ndarray
     dtypes: np.ndarray
     values: np.ndarray
     grey: np.ndarray
@@ -70,7 +72,7 @@ def survey(spec: str, *, data_dir: str | os.PathLike[str], options: Options) -> 
     Raises:
         UserError: as `data.sources.walk.walk`, or not one image can be read.
     """
-    found = walk(spec, lambda pixels: (facts(pixels), _tile(pixels)), data_dir=data_dir,
+    found = walk(spec, lambda pixels: (facts(pixels), _tile(middle(pixels))), data_dir=data_dir,
                  options=options)  # fmt: skip
     rows, columns = [], []
     unreadable: dict[str, str] = {}
@@ -109,6 +111,7 @@ def _columns(items: Sequence[Item], seen: Sequence[Facts]) -> dict[str, np.ndarr
         "labels": np.array([x.label for x in items], np.int64),
         "groups": np.array([x.group for x in items], np.str_),
         "shapes": np.array([x.shape for x in seen], np.int64),
+        "depths": np.array([x.depth for x in seen], np.int64),
         "dtypes": np.array([x.dtype for x in seen], np.str_),
         "values": np.array([(x.low, x.high, x.mean) for x in seen]),
         "grey": np.array([x.grey for x in seen]),

@@ -24,6 +24,7 @@ class About:
         group: digest of the set it belongs to.
         low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
         software: name and version of this program.
+        affine: of a volume, [4, 4] from (d, h, w, 1) to mm to the right, anterior and superior.
     """
 
     name: str
@@ -35,6 +36,7 @@ class About:
     low: float
     high: float
     software: str
+    affine: np.ndarray | None = None
 
     def description(self) -> str:
         """One sentence for readers."""
@@ -69,8 +71,21 @@ def depth(dtype: np.dtype) -> int:
     return 8 if dtype == np.uint8 else 16
 
 
-def check_channels(channels: int, allowed: tuple[int, ...], kind: str, others: str) -> None:
-    """Raise a UserError for images that a format can't hold."""
+def check_shape(
+    shape: tuple[int, ...], allowed: tuple[int, ...], kind: str, others: str, *, whole: bool = False
+) -> None:
+    """Raise a UserError for images, or volumes, that a format can't hold.
+
+    Args:
+        shape: (H, W, C), or (D, H, W, C) of volumes.
+        allowed: numbers of channels.
+        kind: the format.
+        others: a format that can hold all.
+        whole: whether the format holds volumes.
+    """
+    channels = shape[-1]
+    if len(shape) == 4 and not whole:
+        raise UserError(f"--format={kind} can't hold volumes; use --format=nifti or npy.")
     if channels not in allowed:
         raise UserError(
             f"--format={kind} can't hold images of {channels} channels; use --format={others}."

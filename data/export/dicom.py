@@ -13,16 +13,16 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from data.errors import UserError
-from data.export.about import About, check_channels, quantised
+from data.export.about import About, check_shape, quantised
 
 SUFFIX = ".dcm"
 _NUMBER = 16  # characters of a decimal string
 
 
-def check(shape: tuple[int, int, int], bits: int) -> None:
+def check(shape: tuple[int, ...], bits: int) -> None:
     """Raise a UserError for what Secondary Capture can't hold."""
-    check_channels(shape[2], (1, 3), "dicom", "npy")
-    if shape[2] == 3 and bits == 16:
+    check_shape(shape, (1, 3), "dicom", "npy")
+    if shape[-1] == 3 and bits == 16:
         raise UserError("--format=dicom can't hold colours of 16 bits; add --bits=8 or use npy.")
 
 

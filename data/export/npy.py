@@ -10,16 +10,18 @@ from data.export.about import About
 SUFFIX = ".npy"
 
 
-def check(shape: tuple[int, int, int], bits: int) -> None:
+def check(shape: tuple[int, ...], bits: int) -> None:
     """Any shape will do."""
 
 
 def write(path: pathlib.Path, image: np.ndarray, about: About, bits: int) -> None:
-    """Write stored pixels [H, W, C] in their own type, and the sidecar."""
+    """Write stored pixels [H, W, C] or [D, H, W, C] in their own type, and the sidecar."""
     del bits
     facts = about.as_json()
     if about.has_units():
         facts["values"] = [about.low, about.high]
+    if about.affine is not None:
+        facts["affine"] = about.affine.tolist()
     with path.open("wb") as file:
         np.save(file, image, allow_pickle=False)
     sidecar = path.with_name(path.name + ".json")

@@ -8,15 +8,15 @@ from PIL.PngImagePlugin import PngInfo
 
 from data import marks
 from data.errors import UserError
-from data.export.about import About, check_channels, quantised
+from data.export.about import About, check_shape, quantised
 
 SUFFIX = ".png"
 
 
-def check(shape: tuple[int, int, int], bits: int) -> None:
+def check(shape: tuple[int, ...], bits: int) -> None:
     """Raise a UserError for what PNG, or the library that writes it, can't hold."""
-    check_channels(shape[2], (1, 3), "png", "npy")
-    if shape[2] == 3 and bits == 16:
+    check_shape(shape, (1, 3), "png", "npy")
+    if shape[-1] == 3 and bits == 16:
         raise UserError("--format=png can't hold colours of 16 bits; add --bits=8 or use npy.")
 
 

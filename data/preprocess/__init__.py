@@ -8,7 +8,7 @@ import ast
 import functools
 import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,12 +43,12 @@ class Step(Protocol):
         """The way back, as far as there is one."""
 
 
-def parse(names: Sequence[str], size: int) -> tuple[Step, ...]:
+def parse(names: Sequence[str], size: int | tuple[int, ...]) -> tuple[Step, ...]:
     """The steps that a chain names.
 
     Args:
         names: 'NAME' or 'NAME(value, …)'; values are numbers or words.
-        size: height and width of the records, pixels; what 'resize' brings images to.
+        size: of all sides of the records, or of each, pixels; what 'resize' brings images to.
 
     Raises:
         UserError: an unknown step, wrong arguments, or a chain without 'resize'; names the flag.
@@ -100,11 +100,11 @@ def apply(steps: Sequence[Step], image: Image) -> tuple[Image, str] | None:
 def undo(
     steps: Sequence[Step], pixels: np.ndarray, undos: str, low: float, high: float
 ) -> np.ndarray:
-    """Values float64 [H, W, C] in the frame and units of the file, from an image of a record.
+    """Values float64 [H, W, C] or [D, H, W, C] in the frame and units of the file.
 
     Args:
         steps: of the chain.
-        pixels: stored pixels [size, size, C] of the record, or of an image made like it.
+        pixels: stored pixels of a record, or of an image made like it.
         undos: what `apply` gave for the record.
         low: what the darkest pixel stands for; NaN where pixels are their own units.
         high: what the brightest stands for.
@@ -116,7 +116,7 @@ def undo(
 
 
 @functools.lru_cache
-def _parse(text: str, size: int) -> Step:
+def _parse(text: str, size: int | tuple[int, ...]) -> Step:
     try:
         node = ast.parse(text.strip(), mode="eval").body
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
@@ -137,5 +137,5 @@ def _parse(text: str, size: int) -> Step:
         raise UserError(f"{FLAG}: {text!r}: {error}.") from error
 
 
-def _value(node: ast.expr) -> float | int | str:
+def _value(node: ast.expr) -> Any:
     return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)

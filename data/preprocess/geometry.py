@@ -1,6 +1,7 @@
 """Steps that change the frame of an image: which part of it is seen, and in how many pixels."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,12 +17,12 @@ class Resize:
     """To the size of the records, with antialiasing.
 
     Attributes:
-        size: height and width, pixels.
-        fit: 'stretch' changes the aspect ratio; 'pad' adds black at both shorter sides before, and
-            'crop' takes the middle.
+        size: of all sides, or of each, pixels.
+        fit: 'stretch' changes the aspect ratio; 'pad' adds black at both ends of what is too short
+            before, and 'crop' takes the middle.
     """
 
-    size: int
+    size: int | tuple[int, ...]
     fit: str = "stretch"
     in_units = False
 
@@ -31,19 +32,31 @@ class Resize:
 
     def __call__(self, image: Image) -> tuple[Image, Undo]:
         """Resize; undone up to the detail that smaller images do not have."""
-        shape = image.values.shape[:2]
-        side = {"stretch": None, "pad": max(shape), "crop": min(shape)}[self.fit]
-        framed = image if side is None else _framed(image, _middle(shape, side), (side, side))
-        return _resized(framed, (self.size, self.size)), {"shape": list(shape)}
+        shape = image.values.shape[:-1]
+        frame = self._frame(shape)
+        framed = image if frame == shape else _framed(image, _middle(shape, frame), frame)
+        return _resized(framed, self._target(len(shape))), {"shape": list(shape)}
 
     def undo(self, image: Image, undo: Undo) -> Image:
         """The original frame; what 'crop' cut off is black."""
         shape = tuple(undo["shape"])
+        frame = self._frame(shape)
+        resized = _resized(image, frame)
+        if frame == shape:
+            return resized
+        return _framed(resized, tuple(-x for x in _middle(shape, frame)), shape)
+
+    def _target(self, axes: int) -> tuple[int, ...]:
+        return (self.size,) * axes if isinstance(self.size, int) else self.size
+
+    def _frame(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """What is resized: the image, or a frame around or in it with the aspect of the target."""
         if self.fit == "stretch":
-            return _resized(image, shape)
-        side = max(shape) if self.fit == "pad" else min(shape)
-        row, column = _middle(shape, side)
-        return _framed(_resized(image, (side, side)), (-row, -column), shape)
+            return shape
+        target = self._target(len(shape))
+        ratios = [n / size for n, size in zip(shape, target, strict=True)]
+        ratio = max(ratios) if self.fit == "pad" else min(ratios)
+        return tuple(max(1, round(ratio * size)) for size in target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +76,10 @@ class Resample:
         Raises:
             RefusedError: the file does not know its spacing.
         """
-        if not (np.isfinite(image.spacing).all() and min(image.spacing) > 0):
+        known = len(image.spacing) > 0 and np.isfinite(image.spacing).all()
+        if not (known and min(image.spacing) > 0):
             raise RefusedError("does not tell its pixel spacing, which resample needs")
-        shape = image.values.shape[:2]
+        shape = image.values.shape[:-1]
         wanted = np.rint(np.multiply(shape, image.spacing) / self.spacing).astype(int).clip(1)
         return _resized(image, tuple(wanted.tolist())), {"shape": list(shape)}
 
@@ -76,7 +90,7 @@ class Resample:
 
 @dataclasses.dataclass(frozen=True)
 class Centre:
-    """Crop or pad to a square around the centre of mass of what is brighter than black."""
+    """Crop or pad to a square or cube around the centre of mass of what is brighter than black."""
 
     size: int
     in_units = False
@@ -86,23 +100,23 @@ class Centre:
             raise UserError("centre needs a whole number of pixels above 0")
 
     def __call__(self, image: Image) -> tuple[Image, Undo]:
-        """Cut the square out; black where it leaves the image."""
-        shape = image.values.shape[:2]
+        """Cut it out; black where it leaves the image."""
+        shape = image.values.shape[:-1]
         mass = np.abs(image.values.astype(np.float64) - image.darkest).sum(axis=-1)
         middle = [(n - 1) / 2 for n in shape]
         if mass.sum() > 0:
+            others = [tuple({*range(mass.ndim)} - {axis}) for axis in range(mass.ndim)]
             middle = [
-                float((np.arange(n) * mass.sum(axis=1 - axis)).sum() / mass.sum())
-                for axis, n in enumerate(shape)
+                float((np.arange(n) * mass.sum(axis=other)).sum() / mass.sum())
+                for n, other in zip(shape, others, strict=True)
             ]
         corner = tuple(round(x - (self.size - 1) / 2) for x in middle)
         undo = {"shape": list(shape), "corner": list(corner)}
-        return _framed(image, corner, (self.size, self.size)), undo
+        return _framed(image, corner, (self.size,) * len(shape)), undo
 
     def undo(self, image: Image, undo: Undo) -> Image:
         """The original frame, exact inside the square and black outside."""
-        row, column = undo["corner"]
-        return _framed(image, (-row, -column), tuple(undo["shape"]))
+        return _framed(image, tuple(-x for x in undo["corner"]), tuple(undo["shape"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,25 +143,41 @@ class DropBlank:
         return image
 
 
-def _resized(image: Image, shape: tuple[int, int]) -> Image:
-    before = image.values.shape[:2]
-    spacing = tuple(s * a / b for s, a, b in zip(image.spacing, before, shape, strict=True))
-    return image.replace(values=images.resize(image.values, shape), spacing=spacing)
+def _resized(image: Image, shape: tuple[int, ...]) -> Image:
+    zooms = [a / b for a, b in zip(image.values.shape[:-1], shape, strict=True)]
+    spacing = tuple(s * zoom for s, zoom in zip(image.spacing, zooms, strict=False))
+    # Edges stay where they are, so the centre of the first voxel does not.
+    affine = _moved(image.affine, zooms, [(zoom - 1) / 2 for zoom in zooms])
+    values = images.resize(image.values, shape)
+    return image.replace(values=values, spacing=spacing, affine=affine)
 
 
-def _middle(shape: tuple[int, int], side: int) -> tuple[int, int]:
-    """Where a square of this side begins that has the same middle."""
-    return (shape[0] - side) // 2, (shape[1] - side) // 2
+def _moved(
+    affine: np.ndarray | None, zooms: Sequence[float], start: Sequence[float]
+) -> np.ndarray | None:
+    """The affine of voxels that are `zooms` times as large, the first of them at `start`."""
+    if affine is None:
+        return None
+    step = np.diag([*zooms, 1.0])
+    step[:-1, -1] = start
+    return affine @ step
 
 
-def _framed(image: Image, corner: tuple[int, int], shape: tuple[int, int]) -> Image:
+def _middle(shape: tuple[int, ...], frame: tuple[int, ...]) -> tuple[int, ...]:
+    """Where a frame begins that has the same middle."""
+    return tuple((n - side) // 2 for n, side in zip(shape, frame, strict=True))
+
+
+def _framed(image: Image, corner: tuple[int, ...], shape: tuple[int, ...]) -> Image:
     """The frame of a shape that begins at a corner, which may lie outside: there it is black."""
     values = np.full((*shape, image.values.shape[-1]), image.darkest, image.values.dtype)
-    spans = []
-    for start, length, there in zip(corner, shape, image.values.shape[:2], strict=True):
-        first, last = max(start, 0), min(start + length, there)
+    image = image.replace(affine=_moved(image.affine, [1.0] * len(shape), corner))
+    inside, there = [], []
+    for start, length, size in zip(corner, shape, image.values.shape[:-1], strict=True):
+        first, last = max(start, 0), min(start + length, size)
         if first >= last:
             return image.replace(values=values)
-        spans.append((slice(first - start, last - start), slice(first, last)))
-    values[spans[0][0], spans[1][0]] = image.values[spans[0][1], spans[1][1]]
+        inside.append(slice(first - start, last - start))
+        there.append(slice(first, last))
+    values[tuple(inside)] = image.values[tuple(there)]
     return image.replace(values=values)

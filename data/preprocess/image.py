@@ -15,20 +15,24 @@ class Image:
     """Pixels, and what they stand for.
 
     Attributes:
-        values: [H, W, C]: pixels as they are stored, or float64 in the units of the file.
+        values: [H, W, C], or [D, H, W, C] of a volume: pixels as they are stored, or float64 in the
+            units of the file.
         low, high: what the darkest and the brightest pixel stand for, in the units of the file;
             low > high where dark and bright are exchanged.
         dtype: of the stored pixels: uint8, uint16 or float32.
-        spacing: mm between rows and between columns; NaN where unknown.
+        spacing: mm between rows and between columns, before them between the slices of a volume;
+            NaN where unknown, or none at all.
         window: ends of the window in the file's header, in its units; NaN where there is none.
+        affine: of a volume, [4, 4] from voxels (d, h, w, 1) to mm; see `Picture`.
     """
 
     values: np.ndarray
     low: float
     high: float
     dtype: np.dtype
-    spacing: tuple[float, float] = UNKNOWN
+    spacing: tuple[float, ...] = ()
     window: tuple[float, float] = UNKNOWN
+    affine: np.ndarray | None = None
 
     @property
     def in_units(self) -> bool:

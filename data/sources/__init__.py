@@ -11,10 +11,13 @@ from data import marks
 from data.errors import UserError
 from data.records import Records
 from data.sources.files import UnreadableError, read
-from data.sources.raw import AXES, FLAG, Listing, Options, Report
+from data.sources.raw import AXES, FLAG, VOLUME, Listing, Options, Report
 from data.sources.spool import Spool
 
-__all__ = ["AXES", "Options", "Report", "Source", "UnreadableError", "list_source", "open_source"]
+__all__ = [
+    "AXES", "VOLUME", "Options", "Report", "Source", "UnreadableError", "list_source",
+    "open_source",
+]  # fmt: skip
 
 _FILES = ("folder", "video", "dicom", "nifti")
 
@@ -64,7 +67,8 @@ def open_source(
     Args:
         spec: 'tfds:NAME[/CONFIG]', or PATH after 'npz:', 'folder:', 'video:', 'dicom:' or 'nifti:'.
         data_dir: where tfds keeps data sets.
-        size: height and width, pixels; other sizes are resized with antialiasing.
+        size: height and width, pixels; other sizes are resized with antialiasing. Of volumes the
+            depth too, unless `options` say otherwise.
         channels: 1 (grey) and 3 (RGB) are made from each other; any other number must be what an
             npz file has.
         spool: folder for the images; only ever used for the same arguments.
@@ -116,7 +120,15 @@ def list_source(
         data_dir: of tfds.
         folder: for files that a kind needs while it is read.
         options: of folders of files.
+
+    Raises:
+        UserError: as `open_source`.
     """
+    if options.axis == VOLUME and kind not in ("dicom", "nifti"):
+        raise UserError(
+            f"--config.data.axis={VOLUME} does not go with {FLAG}={kind}:{where}; it needs "
+            "dicom:PATH or nifti:PATH."
+        )
     path = pathlib.Path(where).expanduser()
     if kind == "tfds":
         from data.sources import tfds
@@ -135,6 +147,10 @@ def list_source(
 
         return video.list_video(path, options)
     if kind == "dicom":
+        if options.axis == VOLUME:
+            from data.sources import series
+
+            return series.list_series(path, options)
         from data.sources import dicom
 
         return dicom.list_dicom(path, options)

@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -22,11 +22,12 @@ _DISPLAY = (
     "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "VOILUTSequence", "WindowCenter",
     "WindowWidth", "VOILUTFunction",
 )  # fmt: skip
+GREY = ("MONOCHROME1", "MONOCHROME2")
 _MEASURES = ("PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness")
 # Nothing else is read from a header: names and dates never come into memory.
 _TAGS = (
-    *_DISPLAY, *_MEASURES, "SOPClassUID", "PatientID", "StudyInstanceUID", "SamplesPerPixel",
-    "Rows", "Columns",
+    *_DISPLAY, *_MEASURES, "ImagePositionPatient", "ImageOrientationPatient", "SOPClassUID",
+    "PatientID", "StudyInstanceUID", "SamplesPerPixel", "Rows", "Columns",
     "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "RedPaletteColorLookupTableDescriptor",
@@ -54,13 +55,13 @@ def list_dicom(path: pathlib.Path, options: Options) -> Listing:
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, _dicom_files, options.labels, "dicom")
+    entries, names = labels.entries(path, find_files, options.labels, "dicom")
     windowed = not preprocess.works_in_units(preprocess.parse(options.preprocess, 1))
     shown = functools.partial(decode, windowed=windowed)
     return Listing(entries, names, shown, "dicom", str(path))
 
 
-def _dicom_files(folder: pathlib.Path) -> list[str]:
+def find_files(folder: pathlib.Path) -> list[str]:
     """Files that say they are DICOM, in content or by name; a DICOMDIR only lists others."""
     return [
         name
@@ -92,23 +93,47 @@ def decode(entry: Entry, windowed: bool = True) -> Decoded:
         RefusedError: not DICOM, no pixels, or pixels that are no image. Frames that can't be
             decoded raise what the decoder raises.
     """
-    if not _has_magic(entry.file):
-        raise RefusedError("is no DICOM file (no DICM at byte 128)")
-    size = os.path.getsize(entry.file)
-    _refuse_deflated_bombs(pathlib.Path(entry.file), size)
-    dataset = dcmread(entry.file, specific_tags=list(_TAGS))
-    _refuse_what_is_no_image(dataset)
-    stored = _stored(dataset, pathlib.Path(entry.file), size)
-    samples = dataset.SamplesPerPixel
-    frames = stored.reshape(-1, dataset.Rows, dataset.Columns, samples)
+    dataset, frames = read(entry.file)
     kind = dataset.PhotometricInterpretation
-    if kind in ("MONOCHROME1", "MONOCHROME2"):
+    if kind in GREY:
         pictures = _grey(dataset, frames[..., 0], windowed)
     elif kind == "PALETTE COLOR":
         pictures = _colour(apply_color_lut(frames[..., 0], dataset))
     else:
         pictures = _colour(frames)
-    return Decoded(pictures, owner=_owner(dataset, entry))
+    return Decoded(pictures, owner=owner(dataset, entry))
+
+
+def read(file: str) -> tuple[Dataset, np.ndarray]:
+    """The elements of a file that are needed, and its frames [N, H, W, C] as they are stored.
+
+    Raises:
+        RefusedError: as `decode`.
+    """
+    size = _refuse_what_is_no_dicom(file)
+    dataset = dcmread(file, specific_tags=list(_TAGS))
+    _refuse_what_is_no_image(dataset)
+    stored = _stored(dataset, pathlib.Path(file), size)
+    return dataset, stored.reshape(-1, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
+
+
+def read_header(file: str, keywords: Sequence[str]) -> Dataset:
+    """Some elements of a file, without its pixels.
+
+    Raises:
+        RefusedError: the file is not DICOM.
+    """
+    _refuse_what_is_no_dicom(file)
+    return dcmread(file, specific_tags=list(keywords), stop_before_pixels=True)
+
+
+def _refuse_what_is_no_dicom(file: str) -> int:
+    """The size of a file that may be read, in bytes."""
+    if not _has_magic(file):
+        raise RefusedError("is no DICOM file (no DICM at byte 128)")
+    size = os.path.getsize(file)
+    _refuse_deflated_bombs(pathlib.Path(file), size)
+    return size
 
 
 def _refuse_deflated_bombs(file: pathlib.Path, size: int) -> None:
@@ -155,7 +180,8 @@ def _refuse_what_is_no_image(dataset: Dataset) -> None:
     _refuse(why)
 
 
-def _owner(dataset: Dataset, entry: Entry) -> str:
+def owner(dataset: Dataset, entry: Entry) -> str:
+    """What images of one patient have in common, see `Decoded`."""
     patient = str(dataset.get("PatientID") or "").strip()
     study = str(dataset.get("StudyInstanceUID") or "").strip()
     if patient:
@@ -176,15 +202,15 @@ def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Pict
     dtype = np.uint16 if dataset.BitsStored > 8 else np.uint8
     full = None
     for index, frame in enumerate(frames):
-        header = _display(dataset, index)
+        header = display(dataset, index)
         values = apply_modality_lut(frame, header).astype(np.float64)
         if not np.isfinite(values).all():
             raise RefusedError("has values that are not finite once rescaled")
-        shown = _windowed(values, header)
+        shown = windowed_values(values, header)
         window = (np.nan, np.nan) if shown is None else shown[1:]
         if shown is None or not windowed:
-            full = full or _full_range(dataset, frames)
-            shown = (_between(values, *full), *full)
+            full = full or full_range(dataset, frames)
+            shown = (between(values, *full), *full)
         unit, low, high = shown
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             unit, low, high = 1 - unit, high, low
@@ -204,19 +230,19 @@ def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Pict
 
 def _spacing(dataset: Dataset, index: int) -> tuple[float, float, float]:
     """Mm between slices, rows and columns; in projections that of the detector."""
-    found = _nearest(dataset, index, ("PixelMeasuresSequence",), _MEASURES)
+    found = nearest(dataset, index, ("PixelMeasuresSequence",), _MEASURES)
     within = found.get("PixelSpacing") or found.get("ImagerPixelSpacing") or (np.nan, np.nan)
     across = found.get("SpacingBetweenSlices") or found.get("SliceThickness") or np.nan
     return float(across), float(within[0]), float(within[1])
 
 
-def _display(dataset: Dataset, index: int) -> Dataset:
+def display(dataset: Dataset, index: int) -> Dataset:
     """The elements `_DISPLAY` that hold for a frame."""
     sequences = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
-    return _nearest(dataset, index, sequences, _DISPLAY)
+    return nearest(dataset, index, sequences, _DISPLAY)
 
 
-def _nearest(
+def nearest(
     dataset: Dataset, index: int, sequences: tuple[str, ...], keywords: tuple[str, ...]
 ) -> Dataset:
     """Elements that hold for a frame: its own before shared before the file's."""
@@ -236,7 +262,7 @@ def _nearest(
     return found
 
 
-def _windowed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, float, float] | None:
+def windowed_values(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, float, float] | None:
     """Values shown in [0, 1] by the first lookup table or window, and the ends of the window.
 
     DICOM PS3.3 C.11.2. None where there is no table or window, or one narrower than allowed.
@@ -258,7 +284,7 @@ def _windowed(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, float, f
     if shape == "LINEAR":
         centre, width = centre - 0.5, width - 1
     low, high = centre - width / 2, centre + width / 2
-    return _between(values, low, high), low, high
+    return between(values, low, high), low, high
 
 
 def _first(value: object) -> float | None:
@@ -269,19 +295,19 @@ def _first(value: object) -> float | None:
     return None if first is None else float(first)
 
 
-def _between(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def between(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """0 at `low` and below, 1 above `high`, linear between; a step if both are the same."""
     if low == high:
         return (values > low).astype(np.float64)
     return np.clip((values - low) / (high - low), 0, 1)
 
 
-def _full_range(dataset: Dataset, frames: np.ndarray) -> tuple[float, float]:
+def full_range(dataset: Dataset, frames: np.ndarray) -> tuple[float, float]:
     """Lowest and highest value of all frames after the modality LUT, padding aside.
 
     Without such a LUT, 8-bit images show the whole range of their bits: they are made for screens.
     """
-    headers = [_display(dataset, index) for index in range(len(frames))]
+    headers = [display(dataset, index) for index in range(len(frames))]
     rescaled = any("RescaleSlope" in x or "ModalityLUTSequence" in x for x in headers)
     if dataset.BitsStored <= 8 and not rescaled:
         low = -(2.0 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0.0

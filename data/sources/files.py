@@ -33,7 +33,7 @@ def read(
     options: Options,
     processes: int,
 ) -> tuple[Spool, Report]:
-    """Decode what is listed, preprocess it to [size, size, C], and put it into a folder.
+    """Decode what is listed, preprocess it to one shape, and put it into a folder.
 
     Parts that a killed run left in the folder are not read again. Image ids are '<relative
     path>#<frame>', or the relative path for files of one image. Groups are salted digests: of the
@@ -48,13 +48,14 @@ def read(
     if not entries:
         raise UserError(f"{listing.where} holds no {listing.kind} files; mend {FLAG}.")
     folder.mkdir(parents=True, exist_ok=True)
-    steps = preprocess.parse(options.preprocess, size)
+    spatial = options.spatial(size)
+    steps = preprocess.parse(options.preprocess, spatial)
     work = parts.Work(
         folder=folder,
         decode=listing.decode,
         where=listing.where,
         of_files=listing.of_files,
-        size=size,
+        spatial=spatial,
         steps=steps,
         channels=channels,
         salt=options.salt,
@@ -74,7 +75,7 @@ def read(
         for count in workers.ordered(parts.read_part, jobs, processes):
             bar.update(count)
     ranged = preprocess.of_dataset(steps)
-    spool = Spool(folder, len(starts), (size, size, channels), listing, ranged=ranged)
+    spool = Spool(folder, len(starts), (*spatial, channels), listing, ranged=ranged)
     report = spool.report()
     _check_share(listing.where, report.unreadable, report.files, options.max_unreadable)
     return spool, report

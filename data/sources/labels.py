@@ -44,9 +44,10 @@ def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[list
 
 
 def marked(entry: Entry, root: pathlib.Path) -> Entry:
-    """The entry with a name that says so, if its file or its row does."""
-    if marks.says_yes(entry.columns.get("synthetic")) or marks.of_file(
-        pathlib.Path(entry.file), root
+    """The entry with a name that says so, if its file, one of them, or its row does."""
+    if any(
+        marks.says_yes(one.columns.get("synthetic")) or marks.of_file(pathlib.Path(one.file), root)
+        for one in entry.slices or (entry,)
     ):
         return dataclasses.replace(entry, name=marks.PREFIX + entry.name)
     return entry

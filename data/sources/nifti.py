@@ -1,4 +1,4 @@
-"""NIfTI volumes: each slice along an axis is one grey image of 16 bits."""
+"""NIfTI volumes: each slice along an axis is one grey image of 16 bits, or the whole is one."""
 
 import functools
 import os
@@ -11,7 +11,8 @@ import numpy as np
 from data import marks
 from data.errors import RefusedError
 from data.sources import labels, limits
-from data.sources.raw import AXES, Decoded, Entry, Listing, Options, Picture
+from data.sources import volume as volumes_lib
+from data.sources.raw import AXES, VOLUME, Decoded, Entry, Listing, Options, Picture
 
 _TOP = 65535
 
@@ -43,7 +44,7 @@ def decode(entry: Entry, axis: str) -> Decoded:
 
     Args:
         entry: the file.
-        axis: one of `AXES`, across which the volume is cut.
+        axis: one of `AXES`, across which the volume is cut, or `VOLUME`.
 
     Raises:
         RefusedError: not 3 or 4 dimensions, colours, or no variation. Damaged files raise what
@@ -69,12 +70,17 @@ def decode(entry: Entry, axis: str) -> Decoded:
         raise RefusedError("has the same value everywhere")
     low, high = _exported_range(volume) or (low, high)
     unit = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1)
+    bits = 8 * volume.get_data_dtype().itemsize
+    pixels = np.rint(unit * _TOP).astype(np.uint16)
+    if axis == VOLUME:
+        known = {"low": low, "high": high, "bits": bits}
+        whole = volumes_lib.picture(pixels, turned.affine, **known)
+        return Decoded([whole], owner=f"file\0{entry.name}", more_volumes=volumes > 1)
     zooms = tuple(float(x) for x in turned.header.get_zooms()[:3])
     across = AXES.index(axis)
     column, row = (zooms[i] for i in range(3) if i != across)
     spacing = (zooms[across], row, column)
-    bits = 8 * volume.get_data_dtype().itemsize
-    planes = np.moveaxis(np.rint(unit * _TOP).astype(np.uint16), across, 0)
+    planes = np.moveaxis(pixels, across, 0)
     varied = [i for i, plane in enumerate(planes) if plane.min() < plane.max()]
     return Decoded(
         [

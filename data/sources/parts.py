@@ -45,6 +45,7 @@ FACTS = pa.schema(
         ("bits", pa.int64()),
         ("minimum", pa.float64()),
         ("maximum", pa.float64()),
+        ("depth", pa.int64()),
         ("height", pa.int64()),
         ("width", pa.int64()),
         ("spacing_slice", pa.float64()),
@@ -52,6 +53,7 @@ FACTS = pa.schema(
         ("spacing_column", pa.float64()),
         ("window_low", pa.float64()),
         ("window_high", pa.float64()),
+        ("affine", pa.string()),
         ("undo", pa.string()),
     ]
 )
@@ -66,7 +68,7 @@ class Work:
         decode: reads one entry; `data.sources.raw.Listing` has it.
         where: path or name of the source, for messages.
         of_files: whether an entry that can't be read is listed instead of being an error.
-        size: height and width of the images, pixels.
+        spatial: (H, W) of the images, or (D, H, W) of volumes, pixels.
         steps: what is done to each image.
         channels: of the images.
         salt: what patient identifiers are digested with.
@@ -76,7 +78,7 @@ class Work:
     decode: Decode
     where: str
     of_files: bool
-    size: int
+    spatial: tuple[int, ...]
     steps: Sequence[preprocess.Step]
     channels: int
     salt: str
@@ -191,15 +193,21 @@ def _row(
     done = preprocess.apply(
         work.steps,
         preprocess.Image(
-            pixels, picture.low, picture.high, pixels.dtype, picture.spacing[1:], picture.window
+            pixels,
+            picture.low,
+            picture.high,
+            pixels.dtype,
+            picture.spacing[-len(work.spatial) :],
+            picture.window,
+            picture.affine,
         ),
     )
     if done is None:
         return None
     image, undo = done
-    if image.values.shape[:2] != (work.size, work.size):
+    if image.values.shape[:-1] != work.spatial:
         raise UserError(
-            f"{where}: image '{name}' has {image.values.shape[:2]} pixels after all steps of "
+            f"{where}: image '{name}' has {image.values.shape[:-1]} pixels after all steps of "
             "--config.data.preprocess; put no step after 'resize' that changes the size."
         )
     # Values whose range is not known yet, see `preprocess.of_dataset`.
@@ -223,10 +231,12 @@ def _row(
         "bits": picture.bits or 8 * pixels.dtype.itemsize,
         "minimum": lowest,
         "maximum": highest,
-        "height": pixels.shape[0],
-        "width": pixels.shape[1],
+        "depth": pixels.shape[0] if len(work.spatial) == 3 else 1,
+        "height": pixels.shape[-3],
+        "width": pixels.shape[-2],
         **dict(zip(_SPACING, map(float, picture.spacing), strict=True)),
         **dict(zip(_WINDOW, map(float, picture.window), strict=True)),
+        "affine": "" if image.affine is None else json.dumps(image.affine[:3].tolist()),
         "undo": undo,
     }
     file.write(np.ascontiguousarray(stored).data)

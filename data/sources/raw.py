@@ -12,6 +12,7 @@ FLAG = "--config.data.source"
 SPLITS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 # Directions in which the slices of a volume follow one another.
 AXES = ("sagittal", "coronal", "axial")
+VOLUME = "volume"  # instead of one of them: volumes are not cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,9 @@ class Options:
 
     Attributes:
         labels: CSV or Parquet table of labels; '' takes them from class folders.
-        axis: one of `AXES`; which slices of a NIfTI volume are the images.
+        axis: one of `AXES`; which slices of a NIfTI volume are the images. Or `VOLUME`: NIfTI
+            volumes and DICOM series are records as a whole.
+        depth: slices that volumes become; 0 = as many as the size says.
         stride: of the frames of a video, which are images number 0, stride, 2 stride and so on.
         salt: what patient identifiers are digested with.
         max_unreadable: share of the files, from 0 to 1, that may be unreadable.
@@ -30,11 +33,16 @@ class Options:
 
     labels: str = ""
     axis: str = "axial"
+    depth: int = 0
     stride: int = 1
     salt: str = ""
     max_unreadable: float = 0.1
     preprocess: tuple[str, ...] = ("resize",)
     synthetic: str = "refuse"
+
+    def spatial(self, size: int) -> tuple[int, ...]:
+        """Shape of a record without channels: (H, W), or (D, H, W) of volumes."""
+        return (self.depth or size, size, size) if self.axis == VOLUME else (size, size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Entry:
         group: what must not be split, as a source that needs no digests gives it.
         row: its number in a file that holds many images.
         columns: what further columns of the table say of it.
+        slices: the files of a series, each with its own entry, where they are one volume.
     """
 
     file: str
@@ -96,14 +105,16 @@ class Entry:
     group: str = ""
     row: int = 0
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    slices: Sequence["Entry"] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One image of a file.
+    """One image of a file, or one volume.
 
     Attributes:
-        pixels: [H, W, C] uint8, uint16 or float32.
+        pixels: [H, W, C] uint8, uint16 or float32; of a volume [D, H, W, C], from inferior to
+            superior, anterior to posterior, and right to left.
         frame: its number in the file; None for a file that is one image.
         low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
         bits: that the file stores per pixel; 0 stands for those of `pixels`.
@@ -111,6 +122,8 @@ class Picture:
             stands for those of `pixels`.
         spacing: mm between slices, rows and columns; NaN where unknown.
         window: ends of the window in the file's header, in its units; NaN where there is none.
+        affine: of a volume, float64 [4, 4], from (d, h, w, 1) of a voxel to mm to the patient's
+            right, anterior and superior, as in NIfTI.
     """
 
     pixels: np.ndarray
@@ -122,6 +135,7 @@ class Picture:
     maximum: float = np.nan
     spacing: tuple[float, float, float] = (np.nan, np.nan, np.nan)
     window: tuple[float, float] = (np.nan, np.nan)
+    affine: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

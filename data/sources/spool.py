@@ -21,8 +21,9 @@ _COLUMNS = (
 )  # fmt: skip
 # What `write_originals` keeps of every image.
 _ORIGINALS = (
-    "id", "low", "high", "bits", "minimum", "maximum", "height", "width", "channels",
-    "spacing_slice", "spacing_row", "spacing_column", "window_low", "window_high", "site", "undo",
+    "id", "low", "high", "bits", "minimum", "maximum", "depth", "height", "width", "channels",
+    "spacing_slice", "spacing_row", "spacing_column", "window_low", "window_high", "site",
+    "affine", "undo",
 )  # fmt: skip
 _OPEN = 16  # parts that are mapped at a time
 _TEXTS = 4096  # texts that are converted at a time
@@ -37,7 +38,7 @@ class Spool:
     It has what `data.records.StoredRecords` reads from.
 
     Attributes:
-        image_shape: (H, W, C).
+        image_shape: (H, W, C), or (D, H, W, C) of volumes.
         dtype: storage type of the pixels.
         class_names: names in label order.
     """
@@ -46,7 +47,7 @@ class Spool:
         self,
         folder: pathlib.Path,
         count: int,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         listing: Listing,
         *,
         ranged: bool,
@@ -56,7 +57,7 @@ class Spool:
         Args:
             folder: of the parts.
             count: of the parts.
-            image_shape: (H, W, C).
+            image_shape: (H, W, C), or (D, H, W, C) of volumes.
             listing: of the source.
             ranged: whether the parts hold float32 values in units, of which those of all images
                 give the range of the pixels.
@@ -118,7 +119,7 @@ class Spool:
         """One image [H, W, its own C] in the storage dtype."""
         dtype = np.dtype(np.uint8) if self._narrow[row] else self.dtype
         stored = np.dtype(np.float32) if self._range else dtype
-        shape = (*self.image_shape[:2], int(self._channels[row]))
+        shape = (*self.image_shape[:-1], int(self._channels[row]))
         start, length = self._offset[row], int(np.prod(shape)) * stored.itemsize
         there = self._map(int(self._part[row]))[start : start + length]
         pixels = there.view(stored).reshape(shape)

@@ -116,11 +116,14 @@ def _subgroups(survey: Survey) -> list[dict[str, Any]]:
 
 
 def _shapes(survey: Survey) -> dict[str, Any]:
-    shapes, counts = np.unique(survey.shapes, axis=0, return_counts=True)
+    volumes = survey.depths.max() > 1
+    known = np.column_stack([survey.depths, survey.shapes]) if volumes else survey.shapes
+    shapes, counts = np.unique(known, axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     rows = [(tuple(shapes[i].tolist()), int(counts[i])) for i in order[:_ROWS]]
     ratios = survey.shapes[:, 1] / survey.shapes[:, 0]
     return {
+        "head": ("depth x " if volumes else "") + "height x width x channels",
         "rows": rows,
         "more": len(counts) - len(rows),
         "ratios": np.percentile(ratios, [0, 5, 50, 95, 100]).tolist(),

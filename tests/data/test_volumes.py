@@ -111,7 +111,7 @@ def _field(mm: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("turned", [0.0, 0.3])
 def test_slices_are_put_where_they_lie(tmp_path, turned):
-    """Files are named in no order; every voxel holds a function of its place."""
+    """Every voxel holds a function of its place."""
     geometry = save_series(
         tmp_path / "a", _field, count=6, size=(9, 7), step=2.5, spacing=(1.25, 0.75),
         rotation=_rotation(turned), RescaleSlope=1, RescaleIntercept=-1000,

@@ -11,6 +11,7 @@ crashes or hangs is a fault of the project, as is one that runs out of memory.
 
 import dataclasses
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -37,6 +38,8 @@ from data.errors import UserError
 from data.sources.raw import Options
 from data.sources.walk import Unreadable, walk
 from tests.dicom_files import save_dicom
+from tests.tiff_files import tiff
+from tests.video_files import save_video
 
 FLAGS = flags.FlagValues()
 FILES = flags.DEFINE_integer("files", 5000, "How many damaged files.", 1, flag_values=FLAGS)
@@ -47,7 +50,10 @@ MEMORY = 4 << 30  # bytes of address space a process may take
 SECONDS = 10  # per file, and as many for the start
 _PER_BATCH = 125
 _GOOD = 3  # whole files beside the damaged ones
-SUFFIXES = {"folder": ".png", "npy": ".npy", "dicom": ".dcm", "nifti": ".nii.gz"}
+SUFFIXES = {
+    "folder": ".png", "npy": ".npy", "dicom": ".dcm", "nifti": ".nii.gz", "tiff": ".tif",
+    "video": ".mkv",
+}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -136,9 +142,34 @@ def whole_nifti(rng: np.random.Generator, _folder: pathlib.Path) -> bytes:
     return gzip.compress(volume.to_bytes(), 1, mtime=0)
 
 
+def whole_tiff(rng: np.random.Generator, _folder: pathlib.Path) -> bytes:
+    """One to four pages of 8 or 16 bits, in a strip or in tiles, plain or deflated."""
+    pages = [_picture(rng, (np.uint8, np.uint16)[rng.integers(2)])] * rng.integers(1, 5)
+    return tiff(
+        pages, tile=16 * int(rng.integers(2)), deflate=bool(rng.integers(2)),
+        order="<>"[rng.integers(2)],
+    )  # fmt: skip
+
+
+def whole_video(rng: np.random.Generator, folder: pathlib.Path) -> bytes:
+    """Five frames, grey or in colour, in three containers and codecs; the suffix does not count."""
+    suffix = (".mkv", ".avi", ".mp4")[rng.integers(3)]
+    codec, kind = (("ffv1", ""), ("mjpeg", "yuvj420p"), ("libx264", "yuv420p"))[rng.integers(3)]
+    frames = rng.integers(0, 255, (5, 32, 48, 3), dtype=np.uint8)
+    if codec == "ffv1" and rng.random() < 0.5:
+        frames = frames[..., 0]
+    path = save_video(folder / f".whole{suffix}", frames, codec=codec, kind=kind)
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
 WHOLE: dict[str, Callable[[np.random.Generator, pathlib.Path], bytes]] = {
     "folder": whole_png, "npy": whole_npy, "dicom": whole_dicom, "nifti": whole_nifti,
+    "tiff": whole_tiff, "video": whole_video,
 }  # fmt: skip
+# Videos need the extra of that name.
+KINDS = [kind for kind in WHOLE if kind != "video" or importlib.util.find_spec("av")]
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -349,10 +380,51 @@ def bomb_nifti(rng: np.random.Generator, content: bytes) -> bytes:
     return body + packer.flush()
 
 
+def absurd_tiff(rng: np.random.Generator, content: bytes) -> bytes:
+    """An entry of the first directory with another type, count or value, or another next one."""
+    order = "<" if content[:2] == b"II" else ">"
+    (start,) = struct.unpack(order + "I", content[4:8])
+    (count,) = struct.unpack(order + "H", content[start : start + 2])
+    number = _NUMBERS[rng.integers(len(_NUMBERS))]
+    place = start + 2 + 12 * int(rng.integers(count + 1))
+    if place == start + 2 + 12 * count:  # where the next directory begins
+        new = struct.pack(order + "I", number)
+    elif rng.random() < 0.5:
+        place, new = place + 2, struct.pack(order + "HI", rng.integers(16), number)
+    else:
+        place, new = place + 8, struct.pack(order + "I", number)
+    return content[:place] + new + content[place + len(new) :]
+
+
+def bomb_tiff(rng: np.random.Generator, content: bytes) -> bytes:
+    """Pages that are 360 MB together, or one of 3.6 GB, in a few hundred kilobytes."""
+    del content
+    if rng.random() < 0.5:
+        return tiff([np.zeros((6000, 6000), np.uint8)] * 10, deflate=True)
+    return tiff([np.zeros((6000, 6000), np.uint8)], deflate=True, tags=[{256: 60000, 257: 60000}])
+
+
+def absurd_video(rng: np.random.Generator, content: bytes) -> bytes:
+    """Four bytes of the header, or of the table at the end, that are another number."""
+    place = int(rng.integers(min(600, len(content) - 4)))
+    place = place if rng.random() < 0.7 else len(content) - 4 - place
+    new = struct.pack((">I", "<I")[rng.integers(2)], _NUMBERS[rng.integers(len(_NUMBERS))])
+    return content[:place] + new + content[place + 4 :]
+
+
+def bomb_video(rng: np.random.Generator, content: bytes) -> bytes:
+    """A black frame of 100 megapixels."""
+    del rng, content
+    with tempfile.TemporaryDirectory() as folder:
+        frames = np.zeros((1, 10000, 10000), np.uint8)
+        return save_video(pathlib.Path(folder) / "a.mkv", frames).read_bytes()
+
+
 ANY = (truncated, flipped, overwritten, spliced, noise)
 OWN = {
     "folder": (absurd_png, bomb_png), "npy": (absurd_npy, absurd_npy),
     "dicom": (absurd_dicom, bomb_dicom), "nifti": (absurd_nifti, bomb_nifti),
+    "tiff": (absurd_tiff, bomb_tiff), "video": (absurd_video, bomb_video),
 }  # fmt: skip
 _BOMBS = 0.01  # share of bombs: they take seconds to make
 _ABSURD = 0.25
@@ -388,7 +460,7 @@ def look(root: pathlib.Path, kind: str) -> dict[str, Any]:
             return f"shape {pixels.shape}, or values that are not finite"
         return [*pixels.shape, zlib.crc32(np.ascontiguousarray(pixels))]
 
-    spec = f"{'folder' if kind == 'npy' else kind}:{root}"
+    spec = f"{'folder' if kind in ('npy', 'tiff') else kind}:{root}"
     options = Options(max_unreadable=0.999, axis="axial")
     for item in walk(spec, facts, data_dir="", options=options).items:
         now = time.monotonic()
@@ -396,7 +468,7 @@ def look(root: pathlib.Path, kind: str) -> dict[str, Any]:
         slowest = max(slowest, [now - before[0], name])
         before[0] = now
         if isinstance(item, Unreadable):
-            refused[item.name] = item.why
+            refused[item.name.partition("#")[0]] = item.why
         else:
             images.setdefault(item.id.partition("#")[0], []).append(item.seen)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -624,7 +696,7 @@ def run_sources(seeds: range, outcome: Outcome, apart: bool = True) -> None:
 def fuzz(files: int, seed: int, apart: bool = True, say: Callable[[str], Any] = print) -> Outcome:
     """Damages so many files, the same share of each kind, and returns what became of them."""
     outcome = Outcome()
-    kinds = [*WHOLE, "sources"]
+    kinds = [*KINDS, "sources"]
     each = -(-files // len(kinds))
     for kind in kinds:
         began, faults = time.monotonic(), len(outcome.faults)

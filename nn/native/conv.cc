@@ -163,6 +163,34 @@ void Gather(const Pixel* pixels, const Segment* first, const Segment* last, cons
   tile.Store([&](int p) { return pixels[p].result; }, valid, add);
 }
 
+// The same for one channel of the result, whose weights follow each other as the source does: a
+// vector of the source's channels at a time.
+template <int P>
+void GatherOne(const Pixel* pixels, const Segment* first, const Segment* last, const float* weights,
+               int64_t channel, bool add) {
+  Tile<P, 1> tile;
+  tile.Clear();
+  float rest[P] = {};
+  for (const Segment* segment = first; segment != last; ++segment) {
+    const float* const w = weights + segment->row;
+    const int64_t whole = segment->length / kLanes * kLanes;
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      const Vec wide = *reinterpret_cast<const Vec*>(w + c);
+#pragma GCC unroll 16
+      for (int p = 0; p < P; ++p)
+        tile.sum[p][0] +=
+            wide * *reinterpret_cast<const Vec*>(pixels[p].source + segment->source + c);
+    }
+    for (int64_t c = whole; c < segment->length; ++c)
+      for (int p = 0; p < P; ++p) rest[p] += w[c] * pixels[p].source[segment->source + c];
+  }
+  for (int p = 0; p < P; ++p) {
+    float sum = rest[p];
+    for (int l = 0; l < kLanes; ++l) sum += tile.sum[p][0][l];
+    pixels[p].result[channel] = add ? pixels[p].result[channel] + sum : sum;
+  }
+}
+
 // Taps side by side that use a number together while it is in a register; 3x3 kernels have as many.
 // It takes the registers of AVX-512 or NEON.
 constexpr int64_t kTaps = 3;
@@ -339,6 +367,16 @@ void Pack(const float* w, float* packed, const Block& block, int64_t taps, int64
   }
 }
 
+// Weights as `GatherOne` reads them: [channel of the result][tap][source channel].
+void PackOne(const float* w, float* packed, int64_t taps, int64_t sources, int64_t results,
+             bool transposed) {
+  for (int64_t r = 0; r < results; ++r)
+    for (int64_t t = 0; t < taps; ++t)
+      for (int64_t c = 0; c < sources; ++c)
+        *packed++ = transposed ? w[((taps - 1 - t) * results + r) * sources + c]
+                               : w[(t * sources + c) * results + r];
+}
+
 ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result result,
                       Result packed, ffi::Span<const int64_t> strides,
                       ffi::Span<const int64_t> lows, bool transposed) {
@@ -351,7 +389,10 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
 
   if (images == 0) return ffi::Error::Success();
 
-  Parallel(pool, blocks, [&](int64_t b) {
+  const bool single = outputs < kFew && channels >= kLanes;
+  if (single)
+    PackOne(weights.typed_data(), packed->typed_data(), taps, channels, outputs, transposed);
+  Parallel(pool, single ? 0 : blocks, [&](int64_t b) {
     Pack(weights.typed_data(), packed->typed_data(), Block(b, outputs), taps, channels, outputs,
          transposed);
   });
@@ -390,7 +431,7 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
         const int64_t pixels = (end - begin) * down.size() * across.size();
         const int64_t height = Share(pixels, block.vectors);
         const Segment* last = group.segments.data() + group.segments.size();
-        const bool rowwise = kShare && block.vectors == 1 && channels == kLanes &&
+        const bool rowwise = kShare && !single && block.vectors == 1 && channels == kLanes &&
                              across.size() > 1 &&
                              across[1].source - across[0].source == pixel.source &&
                              across[1].result - across[0].result == pixel.result;
@@ -429,10 +470,17 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
               if (++y < down.size()) continue;
               y = 0, read += from[1] * row.source, written += to[1] * row.result;
             }
-            WithTile(count, block.vectors, [&](auto P, auto V) {
-              Gather<P, V>(tile, begun, segment, panel, block.valid, add);
-            });
             left -= count;
+            if (!single) {
+              WithTile(count, block.vectors, [&](auto P, auto V) {
+                Gather<P, V>(tile, begun, segment, panel, block.valid, add);
+              });
+              continue;
+            }
+            for (int64_t o = 0; o < outputs; ++o)
+              WithHeight<Height(1), 1>(count, [&](auto P, auto) {
+                GatherOne<P>(tile, begun, segment, panel + o * taps * channels, o, add);
+              });
           }
         }
       }

@@ -47,6 +47,23 @@ WIDE = {
     "large_image": ((70, 65), 5, 7, (3, 3), (1, 1), 1),
     "past_the_border": ((4, 4), 2, 3, (3, 3), (1, 1), ((5, 4), (3, 6))),
     "cut": ((9, 9), 2, 3, (3, 3), (1, 1), ((-2, 1), (1, -3))),
+    # One vector of channels, whose taps share what they read.
+    "vector": ((9, 21), 16, 16, (3, 3), (1, 1), 1),
+    "vector_to_part": ((5, 40), 16, 11, (3, 3), (1, 1), 1),
+    "vector_from_part": ((5, 8), 13, 16, (3, 3), (1, 1), 1),
+    "vector_valid": ((5, 18), 16, 16, (3, 3), (1, 1), "VALID"),
+    "vector_one_sided": ((6, 7), 16, 16, (3, 3), (1, 1), ((0, 2), (2, 0))),
+    "vector_past_the_border": ((4, 3), 16, 16, (3, 3), (1, 1), ((4, 4), (4, 5))),
+    "vector_cut": ((7, 9), 16, 16, (3, 3), (1, 1), ((1, 1), (-2, 1))),
+    "vector_narrow": ((5, 1), 16, 16, (3, 3), (1, 1), 1),
+    "vector_tall_kernel": ((9, 9), 16, 16, (5, 3), (2, 1), ((2, 2), (1, 1))),
+    # Few channels: taps side by side, or vectors of the other side's channels.
+    "stem_wide": ((21, 19), 1, 16, (7, 7), (2, 2), 3),
+    "stem_two_blocks": ((12, 12), 3, 70, (4, 4), (2, 2), "SAME"),
+    "to_few": ((9, 13), 40, 3, (3, 3), (1, 1), 1),
+    "to_one": ((9, 13), 16, 1, (3, 3), (1, 1), 1),
+    "to_few_deep": ((3, 3), 1500, 7, (3, 3), (1, 1), 1),
+    "to_few_down": ((12, 12), 20, 2, (4, 4), (2, 2), "SAME"),
 }
 RUNS = [(case, jnp.float64) for case in CASES]
 RUNS += [(case, jnp.float32) for case in ("dcgan", "resnet_down", "asymmetric")]

@@ -31,8 +31,10 @@ LIMITS = {
 }
 STEPS = 10
 _BATCH = 8
-# A loss nearer to zero is a difference of larger numbers, and has their rounding.
+# A loss nearer to zero is a difference of larger numbers, and has their rounding: in float64, and in
+# float32, where a Wasserstein loss of 1e-3 after five updates is 1e-4 off in either program.
 _SCALE = 1e-3
+_SCALE_FLOAT32 = 1e-2
 
 
 def check(
@@ -53,7 +55,7 @@ def check(
         with jax.default_matmul_precision("highest"):
             mine = ours.Side(work)
     theirs = torch_steps.build(work, manner)
-    first_rounded = _loss_difference(work, mine, theirs, 0)
+    first_rounded = _loss_difference(work, mine, theirs, 0, _SCALE_FLOAT32)
     rounded = gradient_difference(work, mine, theirs, only_first=True)
     small = dataclasses.replace(work.row, batch=min(work.row.batch, _BATCH))
     work = ours.build(small)
@@ -93,13 +95,19 @@ def compare(losses: tuple[str, ...], one: dict[str, Any], other: dict[str, Any])
     """Raises `DisagreementError` if the losses of a first step differ."""
     verdict(
         dict.fromkeys(LIMITS, 0.0)
-        | {"first_loss_float32": max(_difference(one[name], other[name]) for name in losses)}
+        | {
+            "first_loss_float32": max(
+                _difference(one[name], other[name], _SCALE_FLOAT32) for name in losses
+            )
+        }
     )
 
 
-def _loss_difference(work: ours.Work, mine: ours.Side, theirs: Any, step: int) -> float:
+def _loss_difference(
+    work: ours.Work, mine: ours.Side, theirs: Any, step: int, scale: float = _SCALE
+) -> float:
     one, other = mine.take(), theirs.take(ours.draws(work, step))
-    return max(_difference(one[name], other[name]) for name in work.losses)
+    return max(_difference(one[name], other[name], scale) for name in work.losses)
 
 
 def gradient_difference(
@@ -135,5 +143,5 @@ def _distance(opt: Any, adam: torch.optim.Optimizer, network: torch.nn.Module) -
     return float((squares / sum(a.square().sum() for a in mine)).sqrt())
 
 
-def _difference(mine: Any, theirs: Any) -> float:
-    return abs(float(theirs) - float(mine)) / max(abs(float(mine)), _SCALE)
+def _difference(mine: Any, theirs: Any, scale: float) -> float:
+    return abs(float(theirs) - float(mine)) / max(abs(float(mine)), scale)

@@ -31,8 +31,8 @@ LIMITS = {
 }
 STEPS = 10
 _BATCH = 8
-# A loss nearer to zero is a difference of larger numbers, and has their rounding: in float64, and in
-# float32, where a Wasserstein loss of 1e-3 after five updates is 1e-4 off in either program.
+# A loss nearer to zero is a difference of larger numbers, and has their rounding: in float64, and
+# in float32, where a Wasserstein loss of 1e-3 after five updates is 1e-4 off in either program.
 _SCALE = 1e-3
 _SCALE_FLOAT32 = 1e-2
 

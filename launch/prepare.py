@@ -18,6 +18,7 @@ from data.errors import UserError
 from launch import cli, distributed, stage
 
 SPLITS = split_files.NAMES
+IMPORTED = "imported"  # synthetic images of the source
 # Where the source lies, who reads it and how batches are made does not change the records; what it
 # holds does.
 _NOT_IN_RECORDS = (
@@ -137,9 +138,19 @@ def _clear(folder: pathlib.Path) -> None:
 
 
 def open_split(workdir: pathlib.Path, split: str) -> records.Records:
-    """Opens the records of one split of a prepared work directory."""
+    """Opens the records of one split of a prepared work directory.
+
+    Raises:
+      UserError: the stage is not finished, or a split other than `imported` holds synthetic images.
+    """
     stage.require(workdir, "data")
-    return records.open_records(workdir / "data", split)
+    found = records.open_records(workdir / "data", split)
+    if found.synthetic and split != IMPORTED:
+        raise UserError(
+            f"{workdir / 'data'} has synthetic images among those of '{split}'; run "
+            "launch.prepare with --overwrite, which puts them apart."
+        )
+    return found
 
 
 def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:

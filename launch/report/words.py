@@ -14,6 +14,7 @@ CONTROLS = {
     "classical": "real images with classical augmentation alone",
     "real": "real images alone",
     "duplicate": "real images repeated to the same count",
+    "imported": "synthetic images of the source",
     "discriminator": "images kept by the discriminator",
     "knn": "images kept by nearest neighbours",
     "confidence": "images kept by classifier confidence",

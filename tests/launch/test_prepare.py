@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import preprocess, record_writer, tables
-from data.records import open_records
-from launch import prepare, stage
+from data import marks, preprocess, record_writer, tables
+from data.errors import UserError
+from data.records import ArrayRecords, open_records, write_records
+from launch import pictures, prepare, stage
 from tests.dicom_files import save_dicom
 from tests.launch import preparing, programs
 
@@ -251,6 +252,58 @@ def test_splits_of_another_run(tmp_path):
     done, _ = _prepare(tmp_path, spec, table)
     assert done.returncode == 2
     assert "splits_digest" in done.stderr
+
+
+# --- synthetic images of the source
+
+
+def _with_synthetic(root):
+    """20 real PNG files of two classes and 6 marked ones in the same folders."""
+    rng = np.random.default_rng(0)
+    for i in range(26):
+        path = root / "ab"[i % 2] / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = rng.integers(0, 256, (16, 16, 1), dtype=np.uint8)
+        pictures.save_png(path, picture, synthetic=i >= 20)
+    return root
+
+
+def test_synthetic_images_of_the_source_are_kept_apart(tmp_path):
+    spec = f"folder:{_with_synthetic(tmp_path / 'set')}"
+    train = "--config.data.synthetic=train"
+    for alone in (train, "--config.target.arms=('real', 'imported')"):
+        done, _ = _prepare(tmp_path, spec, alone)
+        assert done.returncode == 2
+        assert "go together" in done.stderr.splitlines()[-1]
+    done, folder = _prepare(tmp_path, spec, train, "--config.target.arms=('real', 'imported')")
+    assert done.returncode == 0, done.stderr
+    assert "data: imported: a 3, b 3" in done.stdout
+    parts = {name: prepare.open_split(tmp_path / "run", name) for name in (*NAMES, "imported")}
+    assert {name: part.synthetic for name, part in parts.items()} == {
+        "train": False, "val": False, "test": False, "imported": True
+    }  # fmt: skip
+    assert sum(len(parts[name]) for name in NAMES) == 20
+    listed = tables.read_parquet(folder / "splits.parquet")
+    assert sorted(listed["id"][listed["split"] == "imported"]) == sorted(parts["imported"].ids)
+
+    exported = tmp_path / "exported"
+    done = programs.run(
+        "export", f"--workdir={tmp_path / 'run'}", "--what=data", f"--to={exported}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(x.name for x in exported.iterdir() if x.is_dir()) == sorted(NAMES)
+    marked = [x for x in exported.rglob("*.png") if marks.of_file(x, exported)]
+    assert len(marked) == 6
+    assert {x.parent.parent.name for x in marked} == {"train"}
+
+
+def test_a_training_set_with_synthetic_images_is_not_opened_as_real(tmp_path, monkeypatch):
+    images, ids = np.zeros((2, 16, 16, 1), np.uint8), ["a", "synthetic:b"]
+    mixed = ArrayRecords(images, np.arange(2), ids, ("a", "b"))
+    write_records(tmp_path / "data", {"train": mixed})
+    monkeypatch.setattr(stage, "require", lambda workdir, name: None)
+    with pytest.raises(UserError, match="synthetic images among those of 'train'"):
+        prepare.open_split(tmp_path, "train")
 
 
 # --- stopped and gone on with

@@ -203,6 +203,16 @@ def test_extremes_and_kept_images_are_those_of_the_scores(workdir, page):
     assert len(shown("kept normal")) == len(shown("discarded normal")) == 8
 
 
+def test_a_calibration_without_a_slope_is_said(tmp_path, config, page):
+    folder = finished.make(tmp_path / "run", config, class_names=CLASSES)
+    path = folder / "vrn" / "calibration.json"
+    tables.write_json(path, tables.read_json(path) | {"method": "temperature", "scale": 0.0})
+    report.write_report(folder, config)
+    flat = Page((folder / "report" / "index.html").read_text())
+    said = [sum("All probabilities are alike" in one for one in p.text) for p in (flat, page)]
+    assert said == [2, 0]
+
+
 def test_fidelity_has_its_floor_and_prefers_reals(results):
     sets = results["fidelity"]["sets"]
     assert next(iter(sets)) == "real validation"

@@ -54,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         return workdir / "data"
     folder = begun.folder
     # A run killed once the records were in their place, but before its stage was finished, left it.
-    key = f"{begun.digest} {_LAYOUT}"
+    key = f"{begun.digest} {_LAYOUT} {fingerprint.stamp(data.source)}"
     if not tables.has_key(folder, key):
         with tables.resumable_dir(folder, key) as aside:
             facts = _make(data, aside, folder)

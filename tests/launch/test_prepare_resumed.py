@@ -1,5 +1,6 @@
 """Preparation that was stopped and goes on: to the same bytes, whatever was half done."""
 
+import functools
 import itertools
 import os
 import pathlib
@@ -187,12 +188,20 @@ def _die_at_part(number: int) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: _at(number, patch, parts, "_read_entry", lambda *args: None)
 
 
-def test_parts_of_other_files_are_not_gone_on_with(few, tmp_path):
+@pytest.mark.parametrize("height", [30, 20])
+@pytest.mark.parametrize("shards_written", [False, True])
+def test_parts_of_other_files_are_not_gone_on_with(few, tmp_path, height, shards_written):
     """A picture changes after its part was read and before the run goes on."""
-    workdir = tmp_path / "run"
-    _killed(few, workdir, _die_at_part(10))
-    first = min(few.rglob("*.png"))
-    Image.new("L", (9, 30), 200).save(first)
+    workdir, first = tmp_path / "run", min(few.rglob("*.png"))
+    Image.new("L", (9, 20), 100).save(first, compress_level=0)
+    size = first.stat().st_size
+    kill = _die_at_part(10)
+    if shards_written:
+        half = {"owner": shards.ShardWriter, "name": "write", "half": _half_shard}
+        kill = functools.partial(_at, 3, **half)
+    _killed(few, workdir, kill)
+    Image.new("L", (9, height), 200).save(first, compress_level=0)
+    assert (first.stat().st_size == size) == (height == 20)
     assert _run(few, workdir) == _run(few, tmp_path / "straight")
 
 

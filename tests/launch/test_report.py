@@ -312,6 +312,9 @@ def test_sentence_is_the_whole_truth():
 def test_numbers_that_do_not_exist_become_null_and_dashes():
     assert words.with_interval({"mean": None, "ci95": [None, None]}) == "\N{EN DASH}"
     assert words.percent(None) == "\N{EN DASH}"
+    # Nor is there a minus nothing.
+    assert (words.points(-0.0004), words.points(0.0004)) == ("+0.0", "+0.0")
+    assert words.number(-0.004) == "0.00"
     given = {"a": np.float32("nan"), "b": [np.int64(3), float("inf")], "c": np.arange(2)}
     assert report.results.without_nan(given) == {"a": None, "b": [3, None], "c": [0, 1]}
 

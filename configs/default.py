@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
     data.stride = 1  # which frames of videos: 0, stride, 2 stride and so on
     data.salt = ""  # any secret text: patient identifiers are kept only as salted digests
     data.max_unreadable = 0.1  # share of the files that may be unreadable; they are listed
-    data.synthetic = "refuse"  # images marked as synthetic: refuse, or train (never val or test)
+    data.synthetic = "refuse"  # images marked as synthetic: refuse, or train, arm imported alone
     data.workers = 0  # processes that read images; 0: one per core. Changes no byte of the records
     data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets
     data.preprocess = ("resize",)  # steps of docs/data.md, in order

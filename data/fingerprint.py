@@ -40,3 +40,21 @@ def fingerprint(spec: str, labels: str = "") -> str:
     for name in file_names(path, hidden=True):
         hasher.update(f"{name}\0{os.path.getsize(path / name)}\0".encode())
     return hasher.hexdigest()
+
+
+def stamp(spec: str) -> str:
+    """Returns a digest that any file written since changes, even one of the same size.
+
+    Unlike `fingerprint` it changes when a source is copied, so it is for one run that goes on, not
+    for what was made of the source. A tfds name counts with itself.
+
+    Args:
+      spec: as for `fingerprint`, of something that is there.
+    """
+    path = pathlib.Path(spec.partition(":")[2]).expanduser()
+    names = file_names(path, hidden=True) if path.is_dir() else [""] if path.is_file() else []
+    hasher = hashlib.sha256(spec.encode())
+    for name in names:
+        found = os.stat(path / name)
+        hasher.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+    return hasher.hexdigest()

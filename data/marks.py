@@ -1,7 +1,8 @@
 """How files say that their image is synthetic, and how that is found again.
 
 Whatever writes a synthetic image to a file marks it, and whatever reads files looks for the marks:
-images that bear one never enter a val or test split. A mark is any of
+images that bear one are never among real ones: only the arm `imported` trains on them, and nothing
+is tested on them. A mark is any of
 
 - a PNG text chunk `Synthetic: yes`,
 - in DICOM, Synthetic Data (0008,001C) = YES,
@@ -76,8 +77,8 @@ def refuse(where: str, split: str, names: Iterable[str], policy: str) -> None:
         )
     if policy == "refuse":
         raise UserError(
-            f"{what}; remove them, or let them be trained on, and never tested on, with "
-            "--config.data.synthetic=train."
+            f"{what}; remove them, or let the arm 'imported' train on them, with 'imported' in "
+            "--config.target.arms and --config.data.synthetic=train."
         )
 
 

@@ -13,7 +13,7 @@ from data.sources import Source
 from data.splits import Splits, check_disjoint
 
 FLAG = "--config.data.splits_file"
-NAMES = ("train", "unlabelled", "val", "test")
+NAMES = ("train", "unlabelled", "val", "test", "imported")
 # Which of a source's own splits each may come from, the first that is there.
 _FROM = {name: (name, "train", "all") for name in NAMES}
 
@@ -66,14 +66,16 @@ def apply(source: Source, path: pathlib.Path, ids: Mapping[str, np.ndarray]) -> 
 
     Raises:
         UserError: an id the source does not have or has in another split of its own, a group in two
-            splits, a class without images in one, or val or test images without a label.
+            splits, a class without images in one, val or test images without a label, or synthetic
+            images elsewhere than in imported.
     """
     parts = {name: _part(source, path, name, ids[name]) for name in NAMES}
     named = {name: part for name, part in parts.items() if name in ("val", "test")}
     # Images without labels are trained on as well, so patients may be on both sides of that line.
     check_disjoint(str(path), {"train": parts["train"], **named})
     check_disjoint(str(path), {"unlabelled": parts["unlabelled"], **named})
-    for name in ("train", "val", "test"):
+    imported = ("imported",) if len(parts["imported"]) else ()
+    for name in ("train", "val", "test", *imported):
         labels = parts[name].labels
         missing = np.setdiff1d(np.arange(len(source.class_names)), labels)
         if missing.size or (labels < 0).any():
@@ -86,6 +88,7 @@ def apply(source: Source, path: pathlib.Path, ids: Mapping[str, np.ndarray]) -> 
         unlabelled=parts["unlabelled"].without_labels(),
         val=parts["val"],
         test=parts["test"],
+        imported=parts["imported"],
     )
 
 

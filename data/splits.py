@@ -1,4 +1,7 @@
-"""Train, unlabelled, validation and test sets: stratified, patient-disjoint, small on request."""
+"""Train, unlabelled, validation and test sets: stratified, patient-disjoint, small on request.
+
+Images of the source that are marked as synthetic are a set of their own, in none of these.
+"""
 
 import dataclasses
 import hashlib
@@ -21,22 +24,46 @@ _ORDERS = 8
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """The four sets of a run; no id and no known group of val or test is in another set.
+    """The sets of a run; no id and no known group of val or test is in another set of real images.
+
+    Only ``imported`` has images marked as synthetic, and it has some of every class or none at all.
 
     Attributes:
         train: labelled training images.
         unlabelled: further training images, every label -1; may be empty.
         val, test: real, labelled, never trained on.
+        imported: synthetic images of the source, labelled, for the arm of that name alone; may be
+            empty.
     """
 
     train: Records
     unlabelled: Records
     val: Records
     test: Records
+    imported: Records
 
     def __post_init__(self) -> None:
-        check_split_allowed("val", self.val)
-        check_split_allowed("test", self.test)
+        for name in ("val", "test"):
+            check_split_allowed(name, getattr(self, name))
+        for name in ("train", "unlabelled"):
+            if (found := getattr(self, name).ids[marks.marked(getattr(self, name).ids)]).size:
+                raise UserError(
+                    f"the '{name}' split would hold synthetic images, such as "
+                    f"'{found[0].removeprefix(marks.PREFIX)}'; they belong into 'imported'."
+                )
+        if not len(self.imported):
+            return
+        if not marks.marked(self.imported.ids).all():
+            raise UserError(
+                "the 'imported' split would hold real images; it is for synthetic ones."
+            )
+        missing = np.setdiff1d(np.arange(len(self.train.class_names)), self.imported.labels)
+        if missing.size:
+            raise UserError(
+                f"class '{self.train.class_names[missing[0]]}' has no synthetic images, so that "
+                "arm 'imported' would see the classes in other shares than all others; add some "
+                "or remove those of the other classes."
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -44,7 +71,7 @@ class Splits:
         return self.train.class_names
 
     def digest(self) -> str:
-        """SHA-256 over the four sets' digests."""
+        """SHA-256 over all sets' digests."""
         parts = [getattr(self, field.name).digest() for field in dataclasses.fields(self)]
         return hashlib.sha256(",".join(parts).encode()).hexdigest()
 
@@ -66,8 +93,8 @@ def make_splits(
     A source's own val and test splits are kept; a missing one is taken, stratified by class, from
     the rest (without sharing a group where groups are known). From what is left, ``real_per_class``
     labelled images per class become ``train``. Asking for more images with the same seed keeps the
-    ones that fewer would have given. Images marked as synthetic are all in train, if they have a
-    label, and do not count.
+    ones that fewer would have given. Images marked as synthetic are all in ``imported``, if they
+    have a label, and do not count.
 
     Args:
         source: the images.
@@ -98,7 +125,7 @@ def make_splits(
             f"--config.data.folds={folds}: {source.spec} has a test split of its own; leave folds "
             "out, or give all images as one split."
         )
-    made = marks.marked(rest.ids)  # by a network: never held out, and not counted as real
+    made = marks.marked(rest.ids)  # by a network: apart from all that counts as real
     available = np.flatnonzero(~made)
     real = rest.labels[available]
     total = np.bincount(real[real >= 0], minlength=len(rest.class_names))
@@ -119,12 +146,12 @@ def make_splits(
         sets[name] = rest.subset(held)
         available = _without(rest, available, held)
     train, remaining = _choose_train(rest, available, real_per_class, per_class or {}, seed)
-    train = np.union1d(train, np.flatnonzero(made & (rest.labels >= 0)))
     return Splits(
         train=rest.subset(train),
         unlabelled=rest.subset(_choose_unlabelled(remaining, unlabelled, seed)).without_labels(),
         val=sets["val"],
         test=sets["test"],
+        imported=rest.subset(np.flatnonzero(made & (rest.labels >= 0))),
     )
 
 

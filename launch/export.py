@@ -147,7 +147,9 @@ def _of_split(
             owner=tables.json_sha256([digest, group])[:16] if group else "", group=digest,
             low=of["low"], high=of["high"], software=_SOFTWARE, affine=_affine(of["affine"]),
         )  # fmt: skip
-        return pathlib.PurePath(split, names[label] if label >= 0 else "unlabelled", name), about
+        # Imported images are where a source has them, so that the folder can be one again.
+        folder = "train" if split == prepare.IMPORTED else split
+        return pathlib.PurePath(folder, names[label] if label >= 0 else "unlabelled", name), about
 
     return part, np.arange(len(part)), place
 

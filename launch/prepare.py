@@ -18,6 +18,7 @@ from data.errors import UserError
 from launch import cli, distributed, stage
 
 SPLITS = split_files.NAMES
+IMPORTED = "imported"  # synthetic images of the source
 # Where the source lies, who reads it and how batches are made does not change the records; what it
 # holds does.
 _NOT_IN_RECORDS = (
@@ -53,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         return workdir / "data"
     folder = begun.folder
     # A run killed once the records were in their place, but before its stage was finished, left it.
-    key = f"{begun.digest} {_LAYOUT}"
+    key = f"{begun.digest} {_LAYOUT} {fingerprint.stamp(data.source)}"
     if not tables.has_key(folder, key):
         with tables.resumable_dir(folder, key) as aside:
             facts = _make(data, aside, folder)
@@ -137,9 +138,19 @@ def _clear(folder: pathlib.Path) -> None:
 
 
 def open_split(workdir: pathlib.Path, split: str) -> records.Records:
-    """Opens the records of one split of a prepared work directory."""
+    """Opens the records of one split of a prepared work directory.
+
+    Raises:
+      UserError: the stage is not finished, or a split other than `imported` holds synthetic images.
+    """
     stage.require(workdir, "data")
-    return records.open_records(workdir / "data", split)
+    found = records.open_records(workdir / "data", split)
+    if found.synthetic and split != IMPORTED:
+        raise UserError(
+            f"{workdir / 'data'} has synthetic images among those of '{split}'; run "
+            "launch.prepare with --overwrite, which puts them apart."
+        )
+    return found
 
 
 def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -127,6 +127,7 @@ def begin(
                 "choose another --workdir, or pass --overwrite to make it again"
             )
         discard(folder)
+    _sweep(folder)
     folder.mkdir(parents=True, exist_ok=True)
     resumed = found is not None and found["digest"] == digest
     record = {
@@ -149,11 +150,21 @@ def begin(
 @distributed.main_only
 def discard(folder: pathlib.Path) -> None:
     """Deletes the folder of a stage; killed half-way, nothing of it is left under its name."""
+    _sweep(folder)
     if folder.exists():
-        aside = folder.with_name(f".{folder.name}.discarded")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-        shutil.rmtree(aside)
+        folder.rename(_discarded(folder))
+        _sweep(folder)
+
+
+def _discarded(folder: pathlib.Path) -> pathlib.Path:
+    """Where `discard` puts a folder before it deletes it."""
+    return folder.with_name(f".{folder.name}.discarded")
+
+
+@distributed.main_only
+def _sweep(folder: pathlib.Path) -> None:
+    """Deletes what a `discard` of the folder that was killed has left, if anything."""
+    shutil.rmtree(_discarded(folder), ignore_errors=True)
 
 
 def _spent(folder: pathlib.Path, found: Mapping[str, Any]) -> float:

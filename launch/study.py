@@ -75,8 +75,9 @@ def table(result: dict[str, Any]) -> str:
     """Markdown: every arm and every paired difference with its 95 % interval, in points."""
 
     def cell(value: dict[str, Any], sign: str = "") -> str:
-        low, high = (100 * edge for edge in value["ci95"])
-        return f"{100 * value['mean']:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+        # Adding zero takes the sign from what rounds to nothing.
+        mean, low, high = (round(100 * x, 1) + 0.0 for x in (value["mean"], *value["ci95"]))
+        return f"{mean:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
     head = ["| | " + " | ".join(METRICS.values()) + " |", "|---" * (len(METRICS) + 1) + "|"]
     arms = [

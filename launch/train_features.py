@@ -7,7 +7,7 @@ import pathlib
 
 import ml_collections
 
-from data import tables
+from data import shards, tables
 from data.loader import Part
 from launch import cli, distributed, models, prepare, rng, stage
 from launch import mesh as mesh_lib
@@ -50,8 +50,9 @@ def _embed(
     space: FeatureSpace,
 ) -> None:
     # The report measures copying and fidelity against these; no weight learns from val or test.
-    names = [name for name in prepare.SPLITS if config.data.unlabelled or name != "unlabelled"]
-    splits = {name: prepare.open_split(workdir, name) for name in names}
+    real = ("train", "unlabelled", "val", "test")
+    there = [name for name in real if shards.has_split(workdir / "data", name)]
+    splits = {name: prepare.open_split(workdir, name) for name in there}
     embedded = {name: space.embed(split) for name, split in splits.items()}
     tables.write_npz(folder / "embeddings.npz", **embedded)
 

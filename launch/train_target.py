@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from data import loader, pools, tables
+from data import loader, pools, shards, tables
 from data.records import Records
 from evaluation import classification
 from launch import cli, distributed, models, prepare, rng, stage
@@ -60,6 +60,9 @@ class Bench:
         self.real = prepare.open_split(workdir, "train")
         self.val = prepare.open_split(workdir, "val")
         self.test = prepare.open_split(workdir, "test")
+        self.imported = None
+        if shards.has_split(workdir / "data", prepare.IMPORTED):
+            self.imported = prepare.open_split(workdir, prepare.IMPORTED)
         self.pool = pools.open_pool(workdir / "pools" / "second")
         self.kept = filter_stage.kept_rows(workdir)
         self._config = config
@@ -72,7 +75,10 @@ class Bench:
     def parts(self, arm: str, setting: target.Setting) -> Sequence[loader.Part]:
         """What every batch of an arm is made of."""
         batch = self._config.target.batch
-        return target.parts(arm, setting, batch, real=self.real, pool=self.pool, kept=self.kept)
+        return target.parts(
+            arm, setting, batch, real=self.real, pool=self.pool, kept=self.kept,
+            imported=self.imported,
+        )  # fmt: skip
 
     def probabilities(self, params: Any, records: Records) -> np.ndarray:
         """Class probabilities `[N, K]` of a trained model."""

@@ -124,6 +124,12 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"--config.target.arms has '{arm}' but --config.filter.names lacks '{needed}'; "
                 "add the filter or drop the arm"
             )
+    if ("imported" in config.target.arms) != (config.data.synthetic == "train"):
+        raise UserError(
+            f"--config.data.synthetic={config.data.synthetic} with --config.target.arms="
+            f"{config.target.arms!r}: 'train' and the arm 'imported', which alone trains on "
+            "synthetic images of the source, go together; give both or neither"
+        )
     methods = (config.annotate.method, *config.annotate.members)
     for name in methods:
         if name.startswith(estimators.PREFIX):

@@ -25,7 +25,7 @@ class Arm:
 
     Attributes:
       extra: what fills the extra part of a batch: None (no such part), 'real' (the real training
-        images again) or 'pool' (synthetic images).
+        images again), 'pool' (synthetic images) or 'imported' (synthetic images of the source).
       filter: which filter's kept rows of the second pool; None means all rows.
       augmented: whether classical augmentation is allowed, and its strength searched.
       plain: whether no augmentation (strength 0) is among the choices.
@@ -42,6 +42,7 @@ ARMS: Mapping[str, Arm] = {
     "classical": Arm(plain=False),
     # Reals repeated to the same count: controls for the make-up of the batch.
     "duplicate": Arm(extra="real"),
+    "imported": Arm(extra="imported"),
     "unfiltered": Arm(extra="pool"),
     "random": Arm(extra="pool", filter="random"),
     "discriminator": Arm(extra="pool", filter="discriminator"),
@@ -99,6 +100,7 @@ def parts(
     real: Records,
     pool: Records,
     kept: Mapping[str, np.ndarray],
+    imported: Records | None = None,
 ) -> tuple[Part, ...]:
     """What every batch of an arm is made of, each part balanced over the classes.
 
@@ -109,9 +111,10 @@ def parts(
       real: real training images.
       pool: the second pool, N synthetic images.
       kept: filter name -> bool [N], the rows that filter keeps.
+      imported: synthetic images of the source, where it has some.
 
     Raises:
-      UserError: unknown arm, or a filter without kept rows.
+      UserError: unknown arm, a filter without kept rows, or no imported images.
     """
     this = arm(name)
     if this.filter is not None and this.filter not in kept:
@@ -124,6 +127,13 @@ def parts(
         chosen.append(Part(real, batch_size - count))
     if count and this.extra == "real":
         chosen.append(Part(real, count))
+    elif count and this.extra == "imported":
+        if imported is None:
+            raise UserError(
+                f"Arm {name!r} needs labelled images marked as synthetic, of which the source has "
+                "none; add some, or leave the arm out of target.arms."
+            )
+        chosen.append(Part(imported, count))
     elif count:
         rows = kept[this.filter] if this.filter is not None else np.ones(len(pool), bool)
         chosen.append(Part(pool.subset(np.flatnonzero(rows)), count))

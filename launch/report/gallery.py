@@ -18,6 +18,7 @@ from vrn import calibrate
 # Pages with hundreds of classes would not open on a tablet.
 MAX_CLASSES = 24
 _SEED = 0
+_ALIKE = 0.02  # probabilities that read the same under pictures, or nearly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Gallery:
         vrn = found.filters["vrn"]
         self._probability = calibrate.apply(found.calibration, vrn.score)
         self._vrn = vrn
+        # A calibration that found no slope gives all images one probability.
+        self.alike = float(np.ptp(self._probability)) < _ALIKE
 
     def real_and_synthetic(self) -> list[Pair]:
         """Random training images beside random images of the second pool."""

@@ -14,6 +14,7 @@ CONTROLS = {
     "classical": "real images with classical augmentation alone",
     "real": "real images alone",
     "duplicate": "real images repeated to the same count",
+    "imported": "synthetic images of the source",
     "discriminator": "images kept by the discriminator",
     "knn": "images kept by nearest neighbours",
     "confidence": "images kept by classifier confidence",
@@ -24,7 +25,7 @@ def number(value: float | None, decimals: int = 2) -> str:
     """A number with a true minus sign; a dash where there is none."""
     if value is None:
         return "\N{EN DASH}"
-    return f"{value:.{decimals}f}".replace("-", MINUS)
+    return f"{_rounded(value, decimals):.{decimals}f}".replace("-", MINUS)
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
@@ -36,7 +37,12 @@ def percent(value: float | None, decimals: int = 1) -> str:
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, always with its sign."""
-    return f"{100 * value:+.1f}".replace("-", MINUS)
+    return f"{_rounded(100 * value, 1):+.1f}".replace("-", MINUS)
+
+
+def _rounded(value: float, decimals: int) -> float:
+    """What is nothing once rounded has no minus sign."""
+    return round(value, decimals) + 0.0
 
 
 def interval(value: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -16,15 +16,17 @@ from data.errors import RefusedError, UserError
 from data.sources import Options, dicom, limits, native
 from data.sources.labels import Entry
 from data.sources.walk import Unreadable, walk
-from tests.data import fuzzing
 from tests.data.conftest import read_source
+from tests.data.fuzzing.dicom import deflated_dicom, vast_dicom
+from tests.data.fuzzing.judge import fuzz
+from tests.data.fuzzing.whole import KINDS, whole_nifti, whole_png
 from tests.dicom_files import save_dicom
 
 
 def test_damaged_files_are_read_or_named():
-    kinds = len(fuzzing.KINDS)
+    kinds = len(KINDS)
     files = 40 * (kinds + 1)  # and npz files and tables
-    outcome = fuzzing.fuzz(files, 100_000, apart=False, say=lambda text: None)
+    outcome = fuzz(files, 100_000, apart=False, say=lambda text: None)
     assert not outcome.faults
     assert outcome.read + outcome.refused == files
     assert outcome.read > 20
@@ -47,15 +49,15 @@ def strict(monkeypatch):
 
 
 def test_deflated_bombs(tmp_path, strict):
-    (tmp_path / "a.dcm").write_bytes(fuzzing.deflated_dicom(megabytes=16))
+    (tmp_path / "a.dcm").write_bytes(deflated_dicom(megabytes=16))
     assert "would need" in _why(tmp_path / "a.dcm")
-    (tmp_path / "b.dcm").write_bytes(fuzzing.deflated_dicom(megabytes=1))
+    (tmp_path / "b.dcm").write_bytes(deflated_dicom(megabytes=1))
     assert "would need" not in _why(tmp_path / "b.dcm")
 
 
 @pytest.mark.parametrize("rle", [True, False])
 def test_compressed_frames_of_an_absurd_size(tmp_path, rle):
-    (tmp_path / "a.dcm").write_bytes(fuzzing.vast_dicom(rle, bytes(400)))
+    (tmp_path / "a.dcm").write_bytes(vast_dicom(rle, bytes(400)))
     assert "would need 4 GiB of memory" in _why(tmp_path / "a.dcm")
 
 
@@ -103,10 +105,10 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_file(compressed, monkeypatch)
 def test_volumes_that_promise_too_much(tmp_path):
     (tmp_path / "a").mkdir()
     rng = np.random.default_rng(0)
-    whole = gzip.decompress(fuzzing.whole_nifti(rng, tmp_path))
+    whole = gzip.decompress(whole_nifti(rng, tmp_path))
     head = whole[:40] + struct.pack("<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1) + whole[56:]
     (tmp_path / "a" / "a.nii.gz").write_bytes(gzip.compress(head))
-    (tmp_path / "a" / "b.nii.gz").write_bytes(fuzzing.whole_nifti(rng, tmp_path))
+    (tmp_path / "a" / "b.nii.gz").write_bytes(whole_nifti(rng, tmp_path))
     found = list(walk(f"nifti:{tmp_path}", np.shape, data_dir="", options=Options()).items)
     assert isinstance(found[0], Unreadable)
     assert "would need 6.55e+04 GiB of memory" in found[0].why
@@ -125,7 +127,7 @@ def test_links_and_paths_that_lead_elsewhere(tmp_path):
     folder = tmp_path / "set" / "a"
     folder.mkdir(parents=True)
     for i in range(3):
-        (folder / f"{i}.png").write_bytes(fuzzing.whole_png(rng, tmp_path))
+        (folder / f"{i}.png").write_bytes(whole_png(rng, tmp_path))
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (folder / "loop.png").symlink_to(folder / "loop.png")
     (folder / "up").symlink_to(tmp_path)  # a folder that holds itself

@@ -1,6 +1,7 @@
 """Synthetic images never enter a val or test split, whichever way they come."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -80,16 +81,39 @@ def test_single_files_among_real_ones(exported, kind, tmp_path):
     with pytest.raises(UserError, match="12 images are marked as synthetic"):
         _open(spec)
     made = _split(_open(spec, synthetic="train"))
-    assert int(marks.marked(made.train.ids).sum()) == 12
-    assert len(made.train) == 12 + 12 - len(made.val) - len(made.test)
-    for part in (made.unlabelled, made.val, made.test):
+    assert len(made.imported) == 12
+    assert marks.marked(made.imported.ids).all()
+    assert len(made.train) == 12 - len(made.val) - len(made.test)
+    for part in (made.train, made.unlabelled, made.val, made.test):
         assert not marks.marked(part.ids).any()
-    write_records(tmp_path / "data", {"train": made.train, "val": made.val})
-    stored = shards.open_split(tmp_path / "data", "train").read(np.arange(len(made.train)))
-    told = {row["sample_id"].decode(): bool(row["synthetic"]) for row in stored}
-    assert told == {str(name): marks.is_marked(str(name)) for name in made.train.ids}
+    parts = {"train": made.train, "val": made.val, "imported": made.imported}
+    write_records(tmp_path / "data", parts)
+    for split, part in parts.items():
+        stored = shards.open_split(tmp_path / "data", split).read(np.arange(len(part)))
+        assert {bool(row["synthetic"]) for row in stored} == {split == "imported"}
     with pytest.raises(UserError, match="'val' split would hold synthetic images"):
-        write_records(tmp_path / "other", {"val": made.train})
+        write_records(tmp_path / "other", {"val": made.imported})
+
+
+def test_sets_that_mix_real_and_synthetic_images_are_refused(exported):
+    real, fake = exported("png", False), exported("png")
+    for name in ("a", "b"):
+        for i, file in enumerate(sorted((fake / name).glob("*"))):
+            shutil.copy(file, real / name / f"x{i}.png")
+    made = _split(_open(f"folder:{real}", synthetic="train"))
+    for name, words in {
+        "train": "'train' split would hold synthetic images, such as 'a/x0.png'",
+        "unlabelled": "'unlabelled' split would hold synthetic images",
+        "val": "'val' split would hold synthetic images",
+        "test": "'test' split would hold synthetic images",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            dataclasses.replace(made, **{name: made.imported})
+    with pytest.raises(UserError, match="would hold real images"):
+        dataclasses.replace(made, imported=made.train)
+    one_class = made.imported.subset(made.imported.labels == 1)
+    with pytest.raises(UserError, match="class 'a' has no synthetic images"):
+        dataclasses.replace(made, imported=one_class)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -1,24 +1,20 @@
 """Medical files from folder to records, as a user does it."""
 
 import csv
-import itertools
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
-from data import preprocess, record_writer, tables
-from data.records import open_records
-from launch import prepare, stage
+from data import marks, preprocess, tables
+from data.errors import UserError
+from data.records import ArrayRecords, open_records, write_records
+from launch import pictures, prepare, stage
 from tests.dicom_files import save_dicom
-from tests.launch import preparing, programs
+from tests.launch import programs
 
 NAMES = ("train", "val", "test")
 
@@ -253,102 +249,53 @@ def test_splits_of_another_run(tmp_path):
     assert "splits_digest" in done.stderr
 
 
-# --- stopped and gone on with
+# --- synthetic images of the source
 
 
-@pytest.fixture(scope="module")
-def pngs(tmp_path_factory):
-    """64 files of two classes and odd sizes, one of them damaged."""
+def _with_synthetic(root):
+    """20 real PNG files of two classes and 6 marked ones in the same folders."""
     rng = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("pngs")
-    for i in range(64):
+    for i in range(26):
         path = root / "ab"[i % 2] / f"{i:02d}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (20, 10 + i % 5), dtype=np.uint8)).save(path)
-    path.write_bytes(b"no image")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = rng.integers(0, 256, (16, 16, 1), dtype=np.uint8)
+        pictures.save_png(path, picture, synthetic=i >= 20)
     return root
 
 
-def _prepared(workdir, root, *flags) -> tuple[int, list[str]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.launch.preparing", str(workdir), f"folder:{root}", *flags],
-        cwd=programs.ROOT, env=programs.environment(), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode, done.stdout.splitlines()
+def test_synthetic_images_of_the_source_are_kept_apart(tmp_path):
+    spec = f"folder:{_with_synthetic(tmp_path / 'set')}"
+    train = "--config.data.synthetic=train"
+    for alone in (train, "--config.target.arms=('real', 'imported')"):
+        done, _ = _prepare(tmp_path, spec, alone)
+        assert done.returncode == 2
+        assert "go together" in done.stderr.splitlines()[-1]
+    done, folder = _prepare(tmp_path, spec, train, "--config.target.arms=('real', 'imported')")
+    assert done.returncode == 0, done.stderr
+    assert "data: imported: a 3, b 3" in done.stdout
+    parts = {name: prepare.open_split(tmp_path / "run", name) for name in (*NAMES, "imported")}
+    assert {name: part.synthetic for name, part in parts.items()} == {
+        "train": False, "val": False, "test": False, "imported": True
+    }  # fmt: skip
+    assert sum(len(parts[name]) for name in NAMES) == 20
+    listed = tables.read_parquet(folder / "splits.parquet")
+    assert sorted(listed["id"][listed["split"] == "imported"]) == sorted(parts["imported"].ids)
 
-
-def _files(folder) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "stage.json"}
-
-
-@pytest.fixture(scope="module")
-def straight(pngs, tmp_path_factory):
-    """The data of one process that nobody disturbed, and its facts."""
-    workdir = tmp_path_factory.mktemp("straight")
-    code, _ = _prepared(workdir, pngs)
-    assert code == 0
-    return _files(workdir / "data"), stage.read(workdir, "data")["facts"]
-
-
-@pytest.mark.parametrize("moment", ["read", "write"])
-def test_kill_minus_nine_goes_on_to_the_same_bytes(pngs, straight, tmp_path, moment):
-    code, lines = _prepared(tmp_path, pngs, "--workers=2", f"--kill={moment}")
-    assert code == -signal.SIGKILL
-    assert [p.name for p in (tmp_path / "data").iterdir()] == ["stage.json"]
-    assert [line for line in lines if line.startswith("read")][-1] == (
-        f"read {preparing.KILLED_AFTER if moment == 'read' else 64}"
+    exported = tmp_path / "exported"
+    done = programs.run(
+        "export", f"--workdir={tmp_path / 'run'}", "--what=data", f"--to={exported}"
     )
-    left = len(list((tmp_path / ".data.unfinished" / ".spool").glob("*.parquet")))
-    assert left >= preparing.KILLED_AFTER
-    code, lines = _prepared(tmp_path, pngs)
-    assert code == 0
-    assert sum(line.startswith("read") for line in lines) == 64 - left
-    assert _files(tmp_path / "data") == straight[0]
-    assert stage.read(tmp_path, "data")["facts"] == straight[1]
-    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+    assert done.returncode == 0, done.stderr
+    assert sorted(x.name for x in exported.iterdir() if x.is_dir()) == sorted(NAMES)
+    marked = [x for x in exported.rglob("*.png") if marks.of_file(x, exported)]
+    assert len(marked) == 6
+    assert {x.parent.parent.name for x in marked} == {"train"}
 
 
-class _Killed(BaseException):
-    """Stands for kill -9: from some change of the disk on, none is made any more."""
-
-
-def _dying(patch: pytest.MonkeyPatch, after: int) -> "itertools.count[int]":
-    """Lets this many changes of the disk pass and raises at all later ones; counts down."""
-    left = itertools.count(after, -1)
-    for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
-        do = getattr(os, name)
-
-        def change(*args, do=do, **kwargs):
-            if next(left) <= 0:
-                raise _Killed
-            return do(*args, **kwargs)
-
-        patch.setattr(os, name, change)
-    return left
-
-
-def test_killed_at_changes_of_the_disk_it_goes_on(pngs, tmp_path, monkeypatch):
-    monkeypatch.setattr(record_writer, "SHARD_ROWS", 4)
-    monkeypatch.setattr(stage, "_code", lambda: "")  # asks git, which takes its time
-    monkeypatch.setattr(tables, "fsync", lambda path: None)  # no power fails here
-    for path in sorted(pngs.rglob("*.png"))[:9] + sorted(pngs.rglob("*.png"))[-10:-1]:
-        (tmp_path / "few" / path.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, tmp_path / "few" / path.parent.name)
-    config, workdir = preparing.config(f"folder:{tmp_path / 'few'}"), tmp_path / "run"
-    with monkeypatch.context() as patch:
-        left = _dying(patch, 10**6)
-        prepare.run(config, workdir, False)
-        changes = 10**6 - next(left)
-    straight = _files(workdir / "data")
-    shutil.rmtree(workdir)
-    # Anywhere, and at each of the last, when the folders change their places.
-    for after in [*range(0, changes - 60, 9), *range(changes - 60, changes)]:
-        with monkeypatch.context() as patch:
-            _dying(patch, after)
-            with pytest.raises(_Killed):
-                prepare.run(config, workdir, False)
-        prepare.run(config, workdir, False)
-        assert _files(workdir / "data") == straight, after
-        assert [p.name for p in workdir.iterdir()] == ["data"], after
-        shutil.rmtree(workdir)
+def test_a_training_set_with_synthetic_images_is_not_opened_as_real(tmp_path, monkeypatch):
+    images, ids = np.zeros((2, 16, 16, 1), np.uint8), ["a", "synthetic:b"]
+    mixed = ArrayRecords(images, np.arange(2), ids, ("a", "b"))
+    write_records(tmp_path / "data", {"train": mixed})
+    monkeypatch.setattr(stage, "require", lambda workdir, name: None)
+    with pytest.raises(UserError, match="synthetic images among those of 'train'"):
+        prepare.open_split(tmp_path, "train")

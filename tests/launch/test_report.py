@@ -203,6 +203,16 @@ def test_extremes_and_kept_images_are_those_of_the_scores(workdir, page):
     assert len(shown("kept normal")) == len(shown("discarded normal")) == 8
 
 
+def test_a_calibration_without_a_slope_is_said(tmp_path, config, page):
+    folder = finished.make(tmp_path / "run", config, class_names=CLASSES)
+    path = folder / "vrn" / "calibration.json"
+    tables.write_json(path, tables.read_json(path) | {"method": "temperature", "scale": 0.0})
+    report.write_report(folder, config)
+    flat = Page((folder / "report" / "index.html").read_text())
+    said = [sum("All probabilities are alike" in one for one in p.text) for p in (flat, page)]
+    assert said == [2, 0]
+
+
 def test_fidelity_has_its_floor_and_prefers_reals(results):
     sets = results["fidelity"]["sets"]
     assert next(iter(sets)) == "real validation"
@@ -302,6 +312,9 @@ def test_sentence_is_the_whole_truth():
 def test_numbers_that_do_not_exist_become_null_and_dashes():
     assert words.with_interval({"mean": None, "ci95": [None, None]}) == "\N{EN DASH}"
     assert words.percent(None) == "\N{EN DASH}"
+    # Nor is there a minus nothing.
+    assert (words.points(-0.0004), words.points(0.0004)) == ("+0.0", "+0.0")
+    assert words.number(-0.004) == "0.00"
     given = {"a": np.float32("nan"), "b": [np.int64(3), float("inf")], "c": np.arange(2)}
     assert report.results.without_nan(given) == {"a": None, "b": [3, None], "c": [0, 1]}
 

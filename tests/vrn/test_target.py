@@ -20,7 +20,8 @@ def material() -> dict:
     pool.images[5:] = -0.5
     names = ("random", "discriminator", "knn", "confidence", "vrn")
     kept = {name: np.arange(20) < 5 for name in names}
-    return {"real": records("real", 3, 0.0), "pool": pool, "kept": kept}
+    given = records("synthetic:given", 4, 1.0)
+    return {"real": records("real", 3, 0.0), "pool": pool, "kept": kept, "imported": given}
 
 
 def test_the_grid_leaves_out_what_has_no_effect():
@@ -41,7 +42,9 @@ def test_batches_are_alike_in_all_but_their_extra_part(arm, material):
     for batch in batches:
         np.testing.assert_array_equal(np.bincount(batch["label"]), [8, 8])
     values = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
-    share = {kind: np.mean(np.isclose(values, kind)) for kind in (0.0, 0.5, -0.5)}
+    share = {kind: np.mean(np.isclose(values, kind)) for kind in (0.0, 0.5, -0.5, 1.0)}
+    # Synthetic images of the source are seen by the arm that says so, and by no other.
+    assert share[1.0] == (0.25 if arm == "imported" else 0)
     if arm in ("real", "classical", "duplicate"):
         assert share[0.0] == 1
     else:
@@ -78,6 +81,8 @@ def test_errors_name_the_flag(material):
         target.settings("vrn", (0.5,), ())
     with pytest.raises(UserError, match="arm 'classical' needs one above 0"):
         target.settings("classical", (0.5,), (0.0,))
+    with pytest.raises(UserError, match=r"needs labelled images marked as synthetic"):
+        target.parts("imported", Setting(0.5, 0.0), 16, **material | {"imported": None})
     del material["kept"]["vrn"]
     with pytest.raises(UserError, match=r"add it to filter\.names"):
         target.parts("vrn", Setting(0.5, 0.0), 16, **material)

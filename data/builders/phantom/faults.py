@@ -74,9 +74,9 @@ def _absurd(a: Anatomy, kinds: np.ndarray, random: np.ndarray) -> Anatomy:
                 first = 1 + int(u[2] * (RIBS - 1 - count))
                 ribs[i, side, first : first + count] = 0
             case "mangled_ribs":
-                broken[i, :] = 0.28 + 0.15 * u[1], 0.42 + 0.16 * u[2], 0.2 + 0.15 * u[3]
+                broken[i, :] = 0.28 + 0.15 * u[1], 0.42 + 0.16 * u[2], 0.12 + 0.13 * u[3]
             case "mangled_lung":
-                bite[i] = outward * (0.38 + 0.12 * u[1]), -0.4 + 0.4 * u[2], 0.24 + 0.08 * u[3], 0.3
+                bite[i] = outward * (0.38 + 0.12 * u[1]), -0.4 + 0.4 * u[2], 0.25 + 0.08 * u[3], 0.2
             case "wrong_laterality":
                 mirror[i] = -1
     return a.replace(second_heart=second, ribs=ribs, rib_break=broken, bite=bite, mirror=mirror)

@@ -59,7 +59,7 @@ def _effusion(a: Anatomy, view: View, _heart, lungs) -> tuple[np.ndarray, np.nda
     side = view.of(np.where(a.lesion_side < 0, -1, 1))
     across = np.clip(np.abs(view.x) / view.of(a.thorax_width), 0, 1)
     # Fluid lies level and rises along the wall: the meniscus of a real effusion.
-    surface = view.of(a.lung_base - a.breath - 0.16 - 0.3 * a.lesion_size) - 0.3 * across**3
+    surface = view.of(a.lung_base - a.breath - 0.14 - 0.22 * a.lesion_size) - 0.3 * across**3
     depth = np.clip((view.y - surface) / 0.12, 0, 1) * (side * view.x > 0)
     return 1.15 * lungs * depth, (lungs > 0) & (depth > 0)
 

@@ -133,7 +133,7 @@ def ribs(a: Anatomy, view: View) -> np.ndarray:
     behind = _bands(a, view, across, back)
     # In front, ribs end in cartilage before they reach the breastbone.
     ahead = _bands(a, view, across, -back) * np.clip((across - 0.45) * 6, 0, 1)
-    return 0.5 * wall_path * (behind + 0.45 * ahead)
+    return 0.5 * wall_path * (behind + 0.3 * ahead)
 
 
 def _bands(a: Anatomy, view: View, across: np.ndarray, back: np.ndarray) -> np.ndarray:

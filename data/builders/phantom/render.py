@@ -66,7 +66,7 @@ def _density(a: Anatomy, view: View, heart: np.ndarray, lungs: np.ndarray) -> np
     density += 0.7 * organs.mediastinum(a, view)
     density += 0.27 * organs.vessels(a, view) * lungs
     density += bone * (
-        1.0 * organs.spine(a, view) + 0.34 * organs.ribs(a, view) + 2.6 * organs.clavicles(a, view)
+        1.0 * organs.spine(a, view) + 0.46 * organs.ribs(a, view) + 2.6 * organs.clavicles(a, view)
     )
     return density
 

@@ -32,9 +32,12 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
     import tensorflow_datasets as tfds
 
     from data.builders import digits
+    from data.builders.phantom import builder as phantom
 
     if name == digits.VrnDigits.name:
         builder = tfds.builder_from_directory(digits.prepare(data_dir))
+    elif name.split("/")[0] == phantom.VrnPhantom.name:
+        builder = tfds.builder_from_directory(phantom.prepare(name, data_dir))
     else:
         builder = _prepared_builder(name, data_dir)
     features, theirs = builder.info.features, list(builder.info.splits)

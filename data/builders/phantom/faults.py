@@ -1,9 +1,9 @@
 """Faults of generated images, put into phantoms with the truth about each.
 
 Those of organs are faults of the anatomy and pictured like any other, with the image's own noise:
-every patch of them looks right, the whole is absurd. The others are faults of texture. The kinds are
-those that US 2021/0279869 reports of converged GANs (mangled lungs and ribs, ribs that vanish, two
-heart-like shapes), and what upsampling layers and collapsed generators are known for.
+every patch of them looks right, the whole is absurd. The others are faults of texture. The kinds
+are those that US 2021/0279869 reports of converged GANs (mangled lungs and ribs, ribs that vanish,
+two heart-like shapes), and what upsampling layers and collapsed generators are known for.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@ from data.builders.phantom.anatomy import RIBS
 from data.builders.phantom.organs import RIB_SPAN
 
 SIZE = 64
-SMALLEST = 32  # ribs of smaller images are thinner than a pixel
+SMALLEST = 64  # ribs of smaller images are one or two pixels wide
 # x, y of where hearts may lie, the right place first.
 _HEART_ZONES = ((0.28, 0.14), (-0.28, 0.14), (0.40, -0.33), (-0.40, -0.33))
 _ZONE_RADIUS = 0.12
@@ -26,7 +26,7 @@ _IS_RIB = 0.06  # of the same scale, above what lies half a rib's distance away
 
 
 def measure(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Measures images, float [B, H, W, 1] in [-1, 1], at least 32 pixels a side.
+    """Measures images, float [B, H, W, 1] in [-1, 1], at least 64 pixels a side.
 
     Returns, each [B]:
         hearts: how many there are (int).
@@ -42,7 +42,9 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
         ValueError: images of another shape.
     """
     if images.ndim != 4 or images.shape[-1] != 1 or min(images.shape[1:3]) < SMALLEST:
-        raise ValueError(f"measured are images [B, H, W, 1] from 32 pixels on, not {images.shape}")
+        raise ValueError(
+            f"measured are images [B, H, W, 1] of 64 pixels and more, not {images.shape}"
+        )
     own = images[..., 0].astype(np.float64)
     x = _resized(own)
     level = _levels(x)

@@ -52,7 +52,7 @@ def lung(a: Anatomy, view: View, side: int) -> np.ndarray:
 
 
 def diaphragm(a: Anatomy, view: View, side: int) -> np.ndarray:
-    """y of the diaphragm below a lung: a dome."""
+    """The dome of the diaphragm below a lung, as y at every x."""
     outward = side * view.x
     dome = view.of(a.dome_left if side > 0 else a.dome_right)
     base = view.of(a.lung_base - a.breath)

@@ -27,7 +27,7 @@ class Faulty:
     Attributes:
         pictures: the images with their lesions, fault included.
         kind: int64 [B], of KINDS, NONE where there is no fault.
-        mask: bool [B, *shape, 1], where the fault changed the image (noise apart).
+        mask: bool [B, *shape, 1], where the fault changed the image.
     """
 
     pictures: Pictures
@@ -53,7 +53,7 @@ def inject(a: Anatomy, kinds: np.ndarray, shape: tuple[int, ...]) -> Faulty:
             for pictured in (image, clean, twin):
                 pictured[i, ..., 0] = spoil(pictured[i, ..., 0], random[i])
     pictures = Pictures(image, twin, torn.mask, clean)
-    return Faulty(pictures, kinds, clean != whole.clean)
+    return Faulty(pictures, kinds, image != whole.image)
 
 
 def _absurd(a: Anatomy, kinds: np.ndarray, random: np.ndarray) -> Anatomy:

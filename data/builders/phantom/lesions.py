@@ -52,7 +52,7 @@ def _nodule(a: Anatomy, view: View, _heart, _lungs) -> tuple[np.ndarray, np.ndar
     x, y, radius = (view.of(value) for value in nodule(a))
     # Denser than its size would make it, or the smallest could not be seen.
     solid = view.ellipsoid((x, y), (radius, radius, 1.8 * radius))
-    return 1.9 * solid, solid > 0
+    return 2.4 * solid, solid > 0
 
 
 def _effusion(a: Anatomy, view: View, _heart, lungs) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from data.builders.phantom.organs import RIB_SPAN
 SIZE = 64
 SMALLEST = 64  # ribs of smaller images are one or two pixels wide
 # x, y of where hearts may lie, the right place first.
-_HEART_ZONES = ((0.28, 0.14), (-0.28, 0.14), (0.40, -0.33), (-0.40, -0.33))
+_HEART_ZONES = ((0.24, 0.17), (-0.30, 0.10), (0.40, -0.33), (-0.40, -0.33))
 _ZONE_RADIUS = 0.12
 _IS_HEART = 0.3  # of the way from the darkness of lungs to that of the mediastinum
 _ACROSS = np.linspace(0.26, 0.56, 10)  # where ribs are counted: x, on either side

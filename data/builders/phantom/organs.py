@@ -105,7 +105,7 @@ def second_heart(a: Anatomy, view: View) -> np.ndarray:
 
 def mediastinum(a: Anatomy, view: View) -> np.ndarray:
     """Great vessels above the heart, with the knob of the aorta on the left that grows with age."""
-    knob = view.of(0.06 + 0.05 * (a.age - 20) / 70)
+    knob = view.of(0.05 + 0.08 * (a.age - 20) / 70)
     trunk = view.ellipsoid((0.02, -0.25), (0.13, 0.55, 0.2))
     return np.maximum(trunk, view.ellipsoid((0.12, -0.33), (knob, knob * 1.1, 0.15)))
 

@@ -5,7 +5,6 @@ download. Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten 
 Learning Repository, 1998, https://doi.org/10.24432/C50P49 (its test part).
 """
 
-import contextlib
 import io
 import os
 import pathlib
@@ -15,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from data.builders import offline
 
 SIZE = 16
 _LEVELS = 16  # grey levels 0..16 in the original
@@ -57,18 +58,11 @@ class VrnDigits(tfds.core.GeneratorBasedBuilder):
 
 
 def _png(image: np.ndarray) -> io.BytesIO:
-    """Encode levels [8, 8] in [0, 16] as a 16x16 grey PNG.
-
-    Pillow encodes it, because tfds would import TensorFlow to encode an array.
-    """
+    """Encode levels [8, 8] in [0, 16] as a 16x16 grey PNG."""
     large = Image.fromarray(image.astype(np.float32)).resize(
         (SIZE, SIZE), Image.Resampling.BILINEAR
     )
-    grey = np.rint(np.asarray(large) * (255 / _LEVELS)).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(grey).save(file, format="PNG")
-    file.seek(0)
-    return file
+    return offline.png(np.rint(np.asarray(large) * (255 / _LEVELS)).astype(np.uint8))
 
 
 def prepare(data_dir: str | os.PathLike[str]) -> pathlib.Path:
@@ -76,10 +70,4 @@ def prepare(data_dir: str | os.PathLike[str]) -> pathlib.Path:
 
     The folder opens with `tfds.builder_from_directory`; it takes well under a second to make.
     """
-    builder = VrnDigits(data_dir=os.fspath(data_dir), file_format="array_record")
-    # tfds announces every preparation on stdout, which belongs to the program's own messages.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
-    return pathlib.Path(builder.data_dir)
+    return offline.prepare(VrnDigits(data_dir=os.fspath(data_dir), file_format="array_record"))

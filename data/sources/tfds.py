@@ -32,9 +32,12 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
     import tensorflow_datasets as tfds
 
     from data.builders import digits
+    from data.builders.phantom import builder as phantom
 
     if name == digits.VrnDigits.name:
         builder = tfds.builder_from_directory(digits.prepare(data_dir))
+    elif name.split("/")[0] == phantom.VrnPhantom.name:
+        builder = tfds.builder_from_directory(phantom.prepare(name, data_dir))
     else:
         builder = _prepared_builder(name, data_dir)
     features, theirs = builder.info.features, list(builder.info.splits)
@@ -49,8 +52,8 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
     found = _Set(
         name=name,
         folder=str(builder.data_dir),
-        image=_feature_of(features, tfds.features.Image, name, "an image"),
-        label=_feature_of(features, tfds.features.ClassLabel, name, "a class label"),
+        image=_feature_of(builder.info, tfds.features.Image, name, "an image"),
+        label=_feature_of(builder.info, tfds.features.ClassLabel, name, "a class label"),
         id=id_key,
         group=group_key,
         splits=splits,
@@ -118,10 +121,12 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike[str]) -> Any:
     return builder
 
 
-def _feature_of(features: Any, kind: type, name: str, what: str) -> str:
-    """Name of the first feature of a kind."""
-    for key, feature in features.items():
-        if isinstance(feature, kind):
+def _feature_of(info: Any, kind: type, name: str, what: str) -> str:
+    """Name of the first feature of a kind; those that the set was made to be trained on lead."""
+    features = info.features
+    # A set with masks or attributes has several, and tfds does not keep their order on disk.
+    for key in (*(info.supervised_keys or ()), *features):
+        if key in features and isinstance(features[key], kind):
             return key
     raise UserError(
         f"{FLAG}=tfds:{name} has no feature that is {what} (it has {', '.join(features)}); "

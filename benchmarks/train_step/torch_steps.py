@@ -63,6 +63,8 @@ def round_products(allowed: bool) -> None:
 
 def build(work: ours.Work, manner: Manner) -> "GanSide | ClassifierSide":
     """PyTorch's side of a row, from the same initial weights."""
+    # It compiles a function eight times at most, then runs it eagerly; all rows share functions.
+    torch.compiler.reset()
     return (GanSide if work.row.kind in rows.GANS else ClassifierSide)(work, manner)
 
 

@@ -85,8 +85,8 @@ def make_config(folder: pathlib.Path, size: int, width: int, batch: int) -> Any:
     return config
 
 
-def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """A work directory with all that `generate --pool=second` and `filter` need."""
+def make_data(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """A work directory with prepared images: smooth noise."""
     workdir, size = folder / "run", config.data.size
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(CLASSES), 2 * _REALS_PER_CLASS)
@@ -95,14 +95,25 @@ def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pat
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "real.npz", images=images, labels=labels)
     prepare.run(config, workdir, False)
+    return workdir
+
+
+def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """A work directory with all that `generate --pool=second` and `filter` need."""
+    workdir = make_data(config, folder)
     train_gan.run(config, workdir, False)
     train_features.run(config, workdir, False)
+    train_vrn_only(config, workdir)
+    return workdir
+
+
+def train_vrn_only(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains the VRN on the classes of the real images, since there are no others."""
     begun = stage.begin(workdir, "vrn", {}, needs=("data",))
     real = prepare.open_split(workdir, "train")
     trainer = train_vrn._trainer(config, workdir)
     trainer.train([Part(real, config.vrn.batch)], begun.folder, name="VRN", seed=0, steps=2)
     begun.finish()
-    return workdir
 
 
 def _bare_generator(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:

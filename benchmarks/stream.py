@@ -1,14 +1,16 @@
 """Images per second of generating and filtering a pool, beside the bare forward passes.
 
-    python -m benchmarks.stream [--images=10240] [--size=64] [--width=16] [--json=PATH]
+    python -m benchmarks.stream [--images=40960] [--size=64] [--width=16] [--json=PATH]
     python -m benchmarks.stream --memory [--counts=10000,100000]
 
 The networks of the default configuration, all but untrained, at the batch of `generate.batch`.
 Every repeat takes each side in turn over the same number of images: the generator alone; generator,
 quantisation and writing; the three networks of the filters alone, on images that lie in memory;
-reading, networks, filters and writing. What is done once per pool (joining the manifest, opening
-the pool, choosing what is kept) is timed apart and charged to the sides with the disk. A ratio is
-the stage's rate divided by that of its bare passes: 1 means that the devices never wait.
+reading, networks, filters and writing. A round of a stage is several shares, of which the last is
+finished while nothing else is done, as the last of a pool is. What is done once per pool (joining
+the manifest, opening the pool, choosing what is kept) is timed apart and charged to the sides with
+the disk. A ratio is the stage's rate divided by that of its bare passes: 1 means that the devices
+never wait.
 
 With --memory, pools of several sizes are made and filtered, each in a process of its own, and the
 largest memory each ever took is printed, and the last: what grows with the pool, and what a million
@@ -16,6 +18,7 @@ images need.
 """
 
 import collections
+import itertools
 import pathlib
 import re
 import statistics
@@ -44,11 +47,12 @@ from nn import host
 
 FLAGS = flags.FlagValues()
 _IMAGES = flags.DEFINE_integer(
-    "images", 10240, "Images that every side takes in all.", 1, flag_values=FLAGS
+    "images", 40960, "Images that every side takes in all.", 1, flag_values=FLAGS
 )
 _REPEATS = flags.DEFINE_integer(
     "repeats", 8, "Rounds; each takes every side in turn.", 1, flag_values=FLAGS
 )
+_SHARES = flags.DEFINE_integer("shares", 4, "Shares of a round.", 1, flag_values=FLAGS)
 _SIZE = flags.DEFINE_integer("size", 64, "Pixels a side; grey.", flag_values=FLAGS)
 _WIDTH = flags.DEFINE_integer(
     "width", 16, "Width of generator and discriminator.", 1, flag_values=FLAGS
@@ -81,8 +85,8 @@ def make_config(folder: pathlib.Path, size: int, width: int, batch: int) -> Any:
     return config
 
 
-def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """A work directory with all that `generate --pool=second` and `filter` need."""
+def make_data(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """A work directory with prepared images: smooth noise."""
     workdir, size = folder / "run", config.data.size
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(CLASSES), 2 * _REALS_PER_CLASS)
@@ -91,14 +95,25 @@ def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pat
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "real.npz", images=images, labels=labels)
     prepare.run(config, workdir, False)
+    return workdir
+
+
+def make_workdir(config: ml_collections.ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """A work directory with all that `generate --pool=second` and `filter` need."""
+    workdir = make_data(config, folder)
     train_gan.run(config, workdir, False)
     train_features.run(config, workdir, False)
+    train_vrn_only(config, workdir)
+    return workdir
+
+
+def train_vrn_only(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains the VRN on the classes of the real images, since there are no others."""
     begun = stage.begin(workdir, "vrn", {}, needs=("data",))
     real = prepare.open_split(workdir, "train")
     trainer = train_vrn._trainer(config, workdir)
     trainer.train([Part(real, config.vrn.batch)], begun.folder, name="VRN", seed=0, steps=2)
     begun.finish()
-    return workdir
 
 
 def _bare_generator(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
@@ -129,7 +144,10 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     """Images per second of every side, and the ratios."""
     per_round = _IMAGES.value // _REPEATS.value
     total = per_round * _REPEATS.value
-    ranges = [(i * per_round, (i + 1) * per_round) for i in range(_REPEATS.value)]
+    shares = _REPEATS.value * _SHARES.value
+    bounds = [total * number // shares for number in range(shares + 1)]
+    ranges = list(itertools.pairwise(bounds))
+    rounds = [range(first, first + _SHARES.value) for first in range(0, shares, _SHARES.value)]
     real = prepare.open_split(workdir, "train")
     spec = pools.PoolSpec(real.class_names, real.image_shape, real.dtype, "0" * 64, "0" * 64)
     draw = generate.open_generator(config, workdir, spec.dtype)
@@ -151,20 +169,20 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
             pass
 
     with tables.resumable_dir(pool_folder, "") as aside:
-        for number in range(_REPEATS.value):
+        for todo in rounds:
             clock.time("generator", lambda: bare(generator, seeds, labels))
-            todo = [number]
             clock.time(
                 "generate",
                 lambda todo=todo: generate.write_shards(draw, aside, spec, ranges, 0, todo),
             )
         clock.time("generate once", lambda: pools.assemble(aside, spec, len(ranges)))
     pool = clock.time("filter once", lambda: pools.open_pool(pool_folder, hold=False))
-    for part in ranges:
+    for todo in rounds:
         clock.time("networks", lambda: bare(look, images, labels))
+        parts = [ranges[index] for index in todo]
         clock.time(
             "filter",
-            lambda part=part: filter_stage.score_shares(look, judge, pool, scores, [part]),
+            lambda parts=parts: filter_stage.score_shares(look, judge, pool, scores, parts),
         )
     names = config.filter.names
     clock.time(

@@ -10,7 +10,6 @@ a run killed at any moment goes on; `clear` deletes them once the pool is known 
 import contextlib
 import dataclasses
 import pathlib
-import types
 from typing import Any
 
 import numpy as np
@@ -114,15 +113,22 @@ class PoolShard:
         return names
 
     def close(self) -> None:
-        """Finish the shard: from now on a killed run need not make it again."""
-        self._shard.close()
-        self._flush()
-        self._part.close()
-        for path in (self._shard.path, _part(self._folder, self.index)):
-            tables.fsync(path)
-        entry = self._shard.entry() | {"seeds": self._seeds.runs}
-        tables.write_json(_entry(self._folder, self.index), entry)
-        self._closed = True
+        """Finish the shard, or delete it: from now on a killed run need not make it again.
+
+        Raises:
+            UserError, OSError: a full disk.
+        """
+        try:
+            self._shard.close()
+            self._flush()
+            self._part.close()
+            for path in (self._shard.path, _part(self._folder, self.index)):
+                tables.fsync(path)
+            entry = self._shard.entry() | {"seeds": self._seeds.runs}
+            tables.write_json(_entry(self._folder, self.index), entry)
+            self._closed = True
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Delete what there is of a shard that was not closed."""
@@ -132,21 +138,6 @@ class PoolShard:
         with contextlib.suppress(OSError):  # a full disk: the error that led here is to be told
             self._part.close()
         _part(self._folder, self.index).unlink(missing_ok=True)
-
-    def __enter__(self) -> "PoolShard":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self.close()
-        finally:
-            self.release()
 
     def _flush(self) -> None:
         """Moves the held rows to the part of the manifest."""

@@ -101,18 +101,7 @@ def score_shares(
                 rows = np.arange(low, min(low + look.batch, stop))
                 yield (start, stop), (pool.read(rows), pool.labels[rows])
 
-    longest = max((stop - start for start, stop in ranges), default=0)
-    held: dict[str, np.ndarray] = {}  # what the networks see in a share; one memory for all shares
-    for (start, stop), batches in itertools.groupby(look.ahead(jobs()), key=lambda job: job[0]):
-        row = 0
-        for _, result in batches:
-            for name, values in result.items():
-                if name not in held:
-                    held[name] = np.empty((longest, *values.shape[1:]), values.dtype)
-                held[name][row : row + len(values)] = values
-            row += len(values)
-            done(len(values))
-        seen = {name: values[:row] for name, values in held.items()}
+    def finish(start: int, stop: int, seen: Mapping[str, np.ndarray]) -> None:
         scores = judge(seen, pool.labels[start:stop], start)
         tables.write_npz(
             _part(folder, start, stop),
@@ -121,6 +110,23 @@ def score_shares(
             **{_score(name): values for name, values in scores.items()},
         )
         stream.give_back_memory()  # 20 ms of several seconds
+
+    longest = max((stop - start for start, stop in ranges), default=0)
+    # What the networks see in a share: memory for the one that they look at and the one before,
+    # which is being finished.
+    memories: tuple[dict[str, np.ndarray], ...] = ({}, {})
+    with stream.behind() as behind:
+        shares = itertools.groupby(look.ahead(jobs()), key=lambda job: job[0])
+        for held, ((start, stop), batches) in zip(itertools.cycle(memories), shares, strict=False):
+            row = 0
+            for _, result in batches:
+                for name, values in result.items():
+                    if name not in held:
+                        held[name] = np.empty((longest, *values.shape[1:]), values.dtype)
+                    held[name][row : row + len(values)] = values
+                row += len(values)
+                done(len(values))
+            behind(finish, start, stop, {name: values[:row] for name, values in held.items()})
 
 
 def open_judge(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Judge:

@@ -175,12 +175,18 @@ def write_shards(
                 seeds = (first_seed + rows).astype(np.uint32)
                 yield (index, labels, seeds), (seeds, labels)
 
-    for index, batches in itertools.groupby(draw.ahead(jobs()), key=lambda job: job[0][0]):
-        with pools.PoolShard(folder, spec, index, len(ranges)) as shard:
-            for (_, labels, seeds), (images, finite) in batches:
-                _check(finite)
-                shard.write(images, labels, seeds)
-                done(len(images))
+    with stream.behind() as behind:
+        for index, batches in itertools.groupby(draw.ahead(jobs()), key=lambda job: job[0][0]):
+            shard = pools.PoolShard(folder, spec, index, len(ranges))
+            try:
+                for (_, labels, seeds), (images, finite) in batches:
+                    _check(finite)
+                    shard.write(images, labels, seeds)
+                    done(len(images))
+                behind(shard.close)
+            except BaseException:
+                shard.release()
+                raise
 
 
 def regenerate(

@@ -6,9 +6,11 @@ in whatever order it is done.
 """
 
 import collections
+import contextlib
 import ctypes
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -49,6 +51,28 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextlib.contextmanager
+def behind() -> Iterator[Callable[..., None]]:
+    """Yields `do(finish, *args)`, which finishes a share on a thread while the next one is made.
+
+    One is finished at a time: `do` waits for the one before and raises what went wrong with it, and
+    so does a clean exit with the last. The thread has ended on every exit.
+    """
+    with futures.ThreadPoolExecutor(1, "finishing") as thread:
+        running: list[futures.Future] = []
+
+        def wait() -> None:
+            while running:
+                running.pop().result()
+
+        def do(finish: Callable[..., Any], *args: Any) -> None:
+            wait()
+            running.append(thread.submit(finish, *args))
+
+        yield do
+        wait()
 
 
 class Forward:

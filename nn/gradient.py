@@ -108,9 +108,22 @@ class Gradient:
                 leaves[i] = part.reshape(leaves[i].shape)
         return jax.tree.unflatten(structure, leaves)
 
+    def _of_rows(self, loss: Loss) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+        """Gradient and metrics of the loss, as a function of its arguments."""
+        if not (self.remat and jax.default_backend() == "cpu"):
+            return jax.grad(loss, has_aux=True)
+
+        def gradient(params: Any, fixed: Any, rows: Any) -> tuple[Any, Any]:
+            value, pullback, metrics = jax.vjp(
+                lambda params: loss(params, fixed, rows), params, has_aux=True
+            )
+            return _after(value, pullback)(jnp.ones_like(value))[0], metrics
+
+        return gradient
+
     def _local(self, loss: Loss, params: Any, fixed: Any, rows: Any) -> tuple[Any, Any]:
         """The same for the rows of one device."""
-        gradient = jax.grad(self.remembering(loss), has_aux=True)
+        gradient = self._of_rows(self.remembering(loss))
         if self.accumulate == 1:
             return gradient(params, fixed, rows)
         count = self.accumulate
@@ -131,16 +144,21 @@ class Gradient:
 PLAIN = Gradient()
 
 
-def _after(total: Any, part: Any) -> Any:
-    """The part, but computed with after the total is.
+def _after(first: Any, then: Any) -> Any:
+    """`then`, but what follows from it is computed once `first` is known.
 
-    Unrolled micro-batches depend on each other by their sum alone, so that XLA's CPU backend, which
-    drops optimisation barriers, would hold the activations of all at once. No compiler may take a
-    float times zero for zero.
+    XLA's CPU backend drops optimisation barriers. Without them unrolled micro-batches, which depend
+    on each other by their sum alone, hold the activations of all at once, and what the backward
+    pass is to compute again is found to be known already, and held. No compiler may take a float
+    times zero for zero.
     """
-    token = 0 * sum(leaf.ravel()[0] for leaf in jax.tree.leaves(total))
-    floats = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
-    return jax.tree.map(lambda leaf: leaf + token if floats(leaf) else leaf, part)
+    token = 0 * sum(leaf.ravel()[0] for leaf in jax.tree.leaves(first))
+    return jax.tree.map(
+        lambda leaf: (
+            leaf + token.astype(leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        ),
+        then,
+    )
 
 
 def is_product(primitive: Any, *_: Any, **params: Any) -> bool:

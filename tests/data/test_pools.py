@@ -120,9 +120,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_bad_batches_are_refused(tmp_path):
     images = np.zeros((2, 4, 4, 1), np.float32)
     spec = pools.PoolSpec(("cat", "dog"), (4, 4, 1), np.dtype(np.uint8), DIGEST, DATA_DIGEST)
-    wrong = pytest.raises(ValueError, match="of float32 don't fit")
-    with wrong, pools.PoolShard(tmp_path, spec, 0, 1) as shard:
+    shard = pools.PoolShard(tmp_path, spec, 0, 1)
+    with pytest.raises(ValueError, match="of float32 don't fit"):
         shard.write(images, [0, 1], [1, 2])
+    shard.release()
     for arguments, message in [
         ((images[:, :2], [0, 1], [1, 2]), "don't fit a pool"),
         ((images, [0], [1, 2]), "don't fit a pool"),

@@ -70,14 +70,20 @@ def group_norm(
         of every image has mean 0 and variance 1.
 
     Raises:
-        ValueError: if there is a residual and no ReLU.
+        ValueError: if there is a residual and no ReLU or one of another shape, or if `groups` does
+            not divide C.
     """
+    if groups < 1 or x.shape[-1] % groups:
+        raise ValueError(f"{x.shape[-1]} channels can't be divided into {groups} groups")
     if residual is not None and not relu:
         raise ValueError("group_norm adds a residual only before a ReLU: give relu=True")
+    if residual is not None and residual.shape != x.shape:
+        raise ValueError(f"a residual {residual.shape} can't be added to images {x.shape}")
     channels = (len(x), x.shape[-1])
-    scale, shift = (jnp.broadcast_to(part, channels) for part in (scale, shift))
-    joined = () if residual is None else (widen(residual),)
-    return _norm(Form(groups, epsilon, relu), widen(x), scale, shift, joined)[0].astype(x.dtype)
+    wide = widen(x)
+    scale, shift = (jnp.broadcast_to(part, channels).astype(wide.dtype) for part in (scale, shift))
+    joined = () if residual is None else (residual.astype(wide.dtype),)
+    return _norm(Form(groups, epsilon, relu), wide, scale, shift, joined)[0].astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -93,7 +99,7 @@ def _norm(
     Scale and shift are [B, C]; `joined` holds the residual, if there is one.
     """
     plain = functools.partial(_plain, form)
-    if not build.computes(x.dtype):
+    if not _compiled(x):
         return plain(x, scale, shift, *joined)
     cpu = functools.partial(native.forward, form)
     return lax.platform_dependent(x, scale, shift, *joined, cpu=cpu, default=plain)
@@ -120,7 +126,7 @@ def _gradient(form, mean, inverse, x, scale, shift, y, g):
     """
     plain = functools.partial(_plain_gradient, form)
     operands = (x, mean, inverse, scale, shift, g, *y)
-    if not build.computes(x.dtype):
+    if not _compiled(x):
         gradients = plain(*operands)
     else:
         cpu = functools.partial(native.backward, form)
@@ -147,6 +153,11 @@ def _gradient_backward(form, saved, cotangents):
 
 
 _gradient.defvjp(_gradient_forward, _gradient_backward)
+
+
+def _compiled(x: jax.Array) -> bool:
+    """Whether the library takes these images; it expects some."""
+    return x.size > 0 and build.computes(x.dtype)
 
 
 def _moments(form: Form, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -75,7 +75,8 @@ _gradient.defvjp(_gradient_forward, _gradient_backward)
 def _shared(window: int, stride: int, x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
     cells = _Cells(window, stride, x)
     share = g / sum((copy == y).astype(g.dtype) for _, copy in cells.copies())
-    parts = {(i, j): 0.0 for i in range(stride) for j in range(stride)}
+    nothing = jnp.zeros_like(cells.phase(0, 0))  # what strides past the window never read
+    parts = {(i, j): nothing for i in range(stride) for j in range(stride)}
     for (down, across), copy in cells.copies():
         part = jnp.where(copy == y, share, 0)
         parts[down % stride, across % stride] += cells.back(part, down, across)
@@ -105,8 +106,12 @@ class _Cells:
         s, (oh, ow) = self._stride, self._out
         for i in range(self._window):
             for j in range(self._window):
-                phase = self._cells[:, :, i % s, :, j % s]
+                phase = self.phase(i % s, j % s)
                 yield (i, j), phase[:, i // s : i // s + oh, j // s : j // s + ow]
+
+    def phase(self, i: int, j: int) -> jax.Array:
+        """The numbers at place (i, j) of every cell: [B, GH, GW, C]."""
+        return self._cells[:, :, i, :, j]
 
     def back(self, part: jax.Array, i: int, j: int) -> jax.Array:
         """Puts a copy of place (i, j) back among the cells."""

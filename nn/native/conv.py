@@ -43,7 +43,7 @@ def _gather(
     geometry: "Geometry", source: jax.Array, w: jax.Array, shape: tuple[int, ...], transposed: bool
 ) -> jax.Array:
     lanes = build.load().vrn_conv_lanes()
-    packed = w.size // shape[-1] * (-(-shape[-1] // lanes) * lanes)
+    packed = w.shape[0] * w.shape[1] * source.shape[3] * (-(-shape[-1] // lanes) * lanes)
     shape = (len(source), *shape)
     return _call(TARGETS[0], geometry, source, w, shape, packed, transposed=transposed)
 

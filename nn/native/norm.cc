@@ -114,7 +114,8 @@ void Moments(const Layout& layout, const float* x, double epsilon, float* mean, 
       for (int v = 0; v < V; ++v) {
         const int64_t at = column + v * kLanes;
         const Vec apart = sum[v] - means.at<Vec>(at);
-        const Vec between = apart * apart * (share * static_cast<float>(first));
+        // In this order, since the square of a large mean overflows.
+        const Vec between = apart * (share * static_cast<float>(first)) * apart;
         squares.put(at, squares.at<Vec>(at) + square[v] + between);
         means.put(at, means.at<Vec>(at) + apart * share);
       }

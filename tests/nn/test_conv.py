@@ -47,16 +47,6 @@ WIDE = {
     "large_image": ((70, 65), 5, 7, (3, 3), (1, 1), 1),
     "past_the_border": ((4, 4), 2, 3, (3, 3), (1, 1), ((5, 4), (3, 6))),
     "cut": ((9, 9), 2, 3, (3, 3), (1, 1), ((-2, 1), (1, -3))),
-    # One vector of channels, whose taps share what they read.
-    "vector": ((9, 21), 16, 16, (3, 3), (1, 1), 1),
-    "vector_to_part": ((5, 40), 16, 11, (3, 3), (1, 1), 1),
-    "vector_from_part": ((5, 8), 13, 16, (3, 3), (1, 1), 1),
-    "vector_valid": ((5, 18), 16, 16, (3, 3), (1, 1), "VALID"),
-    "vector_one_sided": ((6, 7), 16, 16, (3, 3), (1, 1), ((0, 2), (2, 0))),
-    "vector_past_the_border": ((4, 3), 16, 16, (3, 3), (1, 1), ((4, 4), (4, 5))),
-    "vector_cut": ((7, 9), 16, 16, (3, 3), (1, 1), ((1, 1), (-2, 1))),
-    "vector_narrow": ((5, 1), 16, 16, (3, 3), (1, 1), 1),
-    "vector_tall_kernel": ((9, 9), 16, 16, (5, 3), (2, 1), ((2, 2), (1, 1))),
     # Few channels: taps side by side, or vectors of the other side's channels.
     "stem_wide": ((21, 19), 1, 16, (7, 7), (2, 2), 3),
     "stem_two_blocks": ((12, 12), 3, 70, (4, 4), (2, 2), "SAME"),
@@ -64,6 +54,29 @@ WIDE = {
     "to_one": ((9, 13), 16, 1, (3, 3), (1, 1), 1),
     "to_few_deep": ((3, 3), 1500, 7, (3, 3), (1, 1), 1),
     "to_few_down": ((12, 12), 20, 2, (4, 4), (2, 2), "SAME"),
+    "few_wide": ((7, 30), 3, 5, (3, 5), (1, 1), 2),
+    "few_wide_down": ((7, 30), 5, 20, (3, 7), (2, 3), 3),
+}
+# As many channels as a vector has, or more or fewer; kernels three wide and not; rows of many pixels
+# and few.
+LANES = build.load().vrn_conv_lanes() if build.computes(jnp.float32) else 16
+WIDE |= {
+    "row": ((5, 37), LANES, LANES, (3, 3), (1, 1), 1),
+    "row_to_fewer": ((5, 20), LANES, LANES - 1, (3, 3), (1, 1), 1),
+    "row_to_blocks": ((5, 6), LANES, 4 * LANES + 3, (3, 3), (1, 1), 1),
+    "row_from_more": ((20, 258), LANES + 3, LANES, (3, 3), (1, 1), 1),
+    "row_down": ((7, 9), LANES, LANES, (3, 3), (2, 2), 1),
+    "row_across": ((5, 9), LANES, LANES, (3, 3), (1, 2), 1),
+    "row_past_the_border": ((4, 5), LANES, LANES, (3, 3), (1, 1), ((1, 0), (5, 4))),
+    "row_cut": ((6, 9), LANES, LANES, (3, 3), (1, 1), ((0, 0), (-2, 1))),
+    "row_narrow": ((4, 2), LANES, LANES, (3, 3), (1, 1), 1),
+    "row_of_one_pixel": ((1, 1), LANES, LANES, (3, 3), (1, 1), 1),
+    "row_of_two_taps": ((4, 9), LANES, LANES, (3, 2), (1, 1), "VALID"),
+    "row_of_four_taps": ((4, 9), LANES, LANES, (2, 4), (1, 1), "SAME"),
+    "row_flat": ((4, 9), LANES, LANES, (1, 3), (1, 1), 0),
+    "row_valid": ((5, 18), LANES, LANES, (3, 3), (1, 1), "VALID"),
+    "row_one_sided": ((6, 7), LANES, LANES, (3, 3), (1, 1), ((0, 2), (2, 0))),
+    "row_tall": ((30, 6), LANES, LANES, (25, 3), (1, 1), "VALID"),
 }
 RUNS = [(case, jnp.float64) for case in CASES]
 RUNS += [(case, jnp.float32) for case in ("dcgan", "resnet_down", "asymmetric")]

@@ -187,6 +187,16 @@ def test_no_images_give_no_gradient():
 
 
 @needs_library
+@pytest.mark.parametrize(("inputs", "outputs"), [(0, 3), (3, 0), (0, 0)])
+def test_no_channels_give_zeros_of_their_shape(inputs, outputs):
+    x, y = jnp.ones((2, *GEOMETRY.size, inputs)), jnp.ones((2, *GEOMETRY.out_size, outputs))
+    w = jnp.ones((3, 3, inputs, outputs))
+    np.testing.assert_array_equal(native.forward(GEOMETRY, x, w), jnp.zeros_like(y))
+    np.testing.assert_array_equal(native.input_gradient(GEOMETRY, y, w), jnp.zeros_like(x))
+    np.testing.assert_array_equal(native.filter_gradient(GEOMETRY, x, y), jnp.zeros_like(w))
+
+
+@needs_library
 @pytest.mark.parametrize("size", [(4, 2), (2, 4), (2, 2)])
 def test_a_kernel_that_does_not_fit_gives_nothing(size):
     x, w = jnp.ones((1, *size, 1)), jnp.ones((5, 5, 1, 1))

@@ -108,3 +108,32 @@ def test_unknown_and_absent_labels_give_no_gradient_to_an_embedding(x):
 def test_an_image_does_not_depend_on_its_neighbours(x):
     alone = normalise(x[:1], 4)
     np.testing.assert_allclose(normalise(x, 4)[:1], alone, atol=1e-6)
+
+
+def test_groups_must_divide_the_channels(x):
+    for groups in (0, 3, 17):
+        with pytest.raises(ValueError, match=f"16 channels .* {groups} groups"):
+            normalise(x, groups)
+
+
+def test_a_residual_has_the_shape_of_the_images(x):
+    ones = jnp.ones((1, 16))
+    with pytest.raises(ValueError, match="residual"):
+        group_norm(x, 4, ones, ones, relu=True, residual=x[:, :1])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_result_has_the_type_of_the_images(x, dtype):
+    # bfloat16 has 8 bits.
+    scale, shift = jnp.full((1, 16), 1.5, jnp.bfloat16), jnp.full((1, 16), 0.25, jnp.bfloat16)
+    got = group_norm(x.astype(dtype), 4, scale, shift, relu=True, residual=x.astype(jnp.bfloat16))
+    assert got.dtype == dtype
+    expected = np.maximum(numpy_group_norm(x, 4) * 1.5 + 0.25 + x, 0)
+    np.testing.assert_allclose(got.astype(jnp.float32), expected, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 6, 16), (2, 0, 6, 16), (2, 4, 6, 0)])
+def test_images_without_numbers(shape):
+    x = jnp.zeros(shape)
+    y, back = jax.vjp(lambda x: normalise(x, 1), x)
+    assert y.shape == back(y)[0].shape == shape

@@ -105,6 +105,13 @@ def test_a_large_mean_does_not_spoil_the_variance():
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
+def test_the_square_of_the_mean_may_overflow():
+    x = np.random.default_rng(0).normal(1e20, 1e18, (1, 9, 9, 8)).astype(np.float32)
+    found = norm.group_norm(jnp.asarray(x), 1, jnp.ones((1, 8)), jnp.zeros((1, 8)))
+    x = x.astype(np.float64)
+    np.testing.assert_allclose(found, (x - x.mean()) / x.std(), atol=1e-4)
+
+
 def test_an_image_gives_the_same_bits_in_every_batch():
     given = [jnp.asarray(one, jnp.float32) for one in operands((13, 9, 7, 40))]
     run = jax.jit(pulled, static_argnums=(0, 1, 2))

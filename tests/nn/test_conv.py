@@ -57,8 +57,8 @@ WIDE = {
     "few_wide": ((7, 30), 3, 5, (3, 5), (1, 1), 2),
     "few_wide_down": ((7, 30), 5, 20, (3, 7), (2, 3), 3),
 }
-# As many channels as a vector has, or more or fewer; kernels three wide and not; rows of many pixels
-# and few.
+# As many channels as a vector has, or more or fewer; kernels three wide and not; rows of many
+# pixels and few.
 LANES = build.load().vrn_conv_lanes() if build.computes(jnp.float32) else 16
 WIDE |= {
     "row": ((5, 37), LANES, LANES, (3, 3), (1, 1), 1),

@@ -203,6 +203,14 @@ def test_a_wrong_shape_is_named(tmp_path, shape):
         read_source(f"tfds:vrn_phantom/{shape}", data_dir=tmp_path, size=16, channels=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [("", (64, 64)), ("/32", (32, 32)), ("/16x20", (16, 20))]
+)
+def test_shapes_have_names(tmp_path, name, shape, monkeypatch):
+    monkeypatch.setattr(builder.offline, "prepare", lambda made: made)
+    assert builder.prepare("vrn_phantom" + name, tmp_path).info.features["image"].shape[:2] == shape
+
+
 def test_volumes_are_a_data_set_too(tmp_path):
     config = builder.PhantomConfig(name="tiny", shape=(16, 20, 24), patients=4, visits=1)
     made = builder.VrnPhantom(data_dir=tmp_path, file_format="array_record", config=config)

@@ -42,7 +42,9 @@ class VrnPhantom(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar = [PhantomConfig(name="64")]
+    BUILDER_CONFIGS: ClassVar = [
+        PhantomConfig(name=str(side), shape=(side, side)) for side in (64, 32, 128)
+    ]
     url_infos = None  # nothing is downloaded
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -120,6 +122,8 @@ def prepare(name: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:
             f"/32x64x64, with sides from {_SMALLEST} to {_LARGEST}."
         )
     shape = tuple(sides * 2 if len(sides) == 1 else sides)
-    config = PhantomConfig(name="x".join(map(str, sides)), shape=shape)
+    key = "x".join(map(str, sides))
+    # tfds takes no second configuration of a name that it knows.
+    config = VrnPhantom.builder_configs.get(key) or PhantomConfig(name=key, shape=shape)
     builder = VrnPhantom(data_dir=os.fspath(data_dir), file_format="array_record", config=config)
     return offline.prepare(builder)

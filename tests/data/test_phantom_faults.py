@@ -8,8 +8,8 @@ from data.builders.phantom.render import render
 
 SHAPE = (64, 64)
 COUNT = 200
-# Least share of each kind that the analyser finds at 64 pixels, below what
-# `python -m benchmarks.phantom` printed for 1,000 phantoms each.
+# Least share of each kind that the analyser finds at 64 pixels, set in trials with other seeds;
+# `python -m benchmarks.phantom` prints what it finds.
 FOUND = {
     "two_hearts": 0.97, "vanished_ribs": 0.8, "mangled_ribs": 0.92, "mangled_lung": 0.97,
     "wrong_laterality": 0.97, "checkerboard": 0.97, "blur": 0.97, "blank": 0.97,

@@ -64,6 +64,10 @@ WIDE = {
     "to_one": ((9, 13), 16, 1, (3, 3), (1, 1), 1),
     "to_few_deep": ((3, 3), 1500, 7, (3, 3), (1, 1), 1),
     "to_few_down": ((12, 12), 20, 2, (4, 4), (2, 2), "SAME"),
+    # Filter gradients tap by tap: wide borders, a kernel past the image, threads that share it out.
+    "wide_border_down": ((15, 13), 9, 10, (7, 7), (2, 2), 3),
+    "rich_kernel_past_image_down": ((3, 2), 9, 10, (5, 4), (2, 2), 2),
+    "few_channels_large_kernel": ((5, 5), 3, 5000, (3, 3), (1, 1), 1),
 }
 RUNS = [(case, jnp.float64) for case in CASES]
 RUNS += [(case, jnp.float32) for case in ("dcgan", "resnet_down", "asymmetric")]

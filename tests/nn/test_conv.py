@@ -56,6 +56,10 @@ WIDE = {
     "to_few_down": ((12, 12), 20, 2, (4, 4), (2, 2), "SAME"),
     "few_wide": ((7, 30), 3, 5, (3, 5), (1, 1), 2),
     "few_wide_down": ((7, 30), 5, 20, (3, 7), (2, 3), 3),
+    # Filter gradients tap by tap: wide borders, a kernel past the image, threads that share it out.
+    "wide_border_down": ((15, 13), 9, 10, (7, 7), (2, 2), 3),
+    "rich_kernel_past_image_down": ((3, 2), 9, 10, (5, 4), (2, 2), 2),
+    "few_channels_large_kernel": ((5, 5), 3, 5000, (3, 3), (1, 1), 1),
 }
 # As many channels as a vector has, or more or fewer; kernels three wide and not; rows of many
 # pixels and few.

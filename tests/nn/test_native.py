@@ -206,7 +206,8 @@ def test_a_kernel_that_does_not_fit_gives_nothing(size):
 
 
 @needs_library
-def test_a_kernel_wider_than_the_image_gives_no_gradient():
-    x, w = jnp.ones((1, 4, 2, 1)), jnp.ones((3, 3, 1, 1))
+@pytest.mark.parametrize("channels", [1, 9])
+def test_a_kernel_wider_than_the_image_gives_no_gradient(channels):
+    x, w = jnp.ones((1, 4, 2, channels)), jnp.ones((3, 3, channels, 1))
     gradient = jax.grad(lambda w: conv(x, w, padding="VALID").sum())(w)
     np.testing.assert_array_equal(gradient, 0)

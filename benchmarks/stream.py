@@ -9,8 +9,8 @@ quantisation and writing; the three networks of the filters alone, on images tha
 reading, networks, filters and writing. A round of a stage is several shares, of which the last is
 finished while nothing else is done, as the last of a pool is. What is done once per pool (joining
 the manifest, opening the pool, choosing what is kept) is timed apart and charged to the sides with
-the disk. A ratio is the stage's rate divided by that of its bare passes: 1 means that the devices
-never wait.
+the disk. A ratio is the stage's rate divided by that of its bare passes in the same round, the
+median over rounds: 1 means that the devices never wait.
 
 With --memory, pools of several sizes are made and filtered, each in a process of its own, and the
 largest memory each ever took is printed, and the last: what grows with the pool, and what a million
@@ -192,13 +192,15 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     once = {
         name: sum(clock.seconds[f"{name} once"]) / _REPEATS.value for name in ("generate", "filter")
     }
-    median = {
-        name: statistics.median(clock.seconds[name]) + once.get(name, 0.0)
-        for name in ("generator", "generate", "networks", "filter")
-    }
-    found = {name: per_round / seconds for name, seconds in median.items()}
-    found["generate / generator"] = found["generate"] / found["generator"]
-    found["filter / networks"] = found["filter"] / found["networks"]
+    found = {}
+    for stage_name, bare_name in (("generate", "generator"), ("filter", "networks")):
+        staged = [seconds + once[stage_name] for seconds in clock.seconds[stage_name]]
+        alone = clock.seconds[bare_name]
+        found[bare_name] = per_round / statistics.median(alone)
+        found[stage_name] = per_round / statistics.median(staged)
+        # Round by round, since the machine's speed changes between rounds.
+        ratios = [a / b for a, b in zip(alone, staged, strict=True)]
+        found[f"{stage_name} / {bare_name}"] = statistics.median(ratios)
     return found
 
 

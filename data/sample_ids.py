@@ -1,12 +1,13 @@
 """Names of synthetic images, which say how to make each image again."""
 
+import functools
 import re
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_DIGEST_CHARS = 12
+_DIGEST = re.compile("[0-9a-f]{12}")
 _SAMPLE_ID = re.compile(r"([0-9a-f]{12})-(\d+)-(\d+)")
 
 
@@ -14,18 +15,27 @@ def sample_id(checkpoint_digest: str, label: int, seed: int) -> str:
     """Name a synthetic image by what makes it again: '<digest12>-<label>-<seed>'.
 
     Raises:
-        ValueError: the digest isn't at least 12 lower-case hexadecimal characters.
+        ValueError: the digest isn't at least 12 lower-case hexadecimal characters, or a number is
+            negative.
     """
-    name = f"{checkpoint_digest[:_DIGEST_CHARS]}-{int(label)}-{int(seed)}"
-    parse_sample_id(name)
-    return name
+    if label < 0 or seed < 0:
+        raise ValueError(f"no image has label {label} and seed {seed}")
+    return f"{_prefix(checkpoint_digest)}-{label}-{seed}"
+
+
+@functools.cache
+def _prefix(checkpoint_digest: str) -> str:
+    """What the names of a generator's images begin with."""
+    match = _DIGEST.match(checkpoint_digest)
+    if match is None:
+        raise ValueError(f"'{checkpoint_digest}' does not begin with 12 hexadecimal characters")
+    return match[0]
 
 
 def sample_ids(checkpoint_digest: str, labels: np.ndarray, seeds: np.ndarray) -> pa.Array:
     """`sample_id` of integers [N] labels and seeds, as an Arrow text array [N]."""
-    sample_id(checkpoint_digest, 0, 0)  # refuses what is no digest
     labels, seeds = (pa.array(np.asarray(x, np.int64)).cast(pa.string()) for x in (labels, seeds))
-    return pc.binary_join_element_wise(checkpoint_digest[:_DIGEST_CHARS], labels, seeds, "-")
+    return pc.binary_join_element_wise(_prefix(checkpoint_digest), labels, seeds, "-")
 
 
 def parse_sample_id(name: str) -> tuple[str, int, int]:

@@ -240,7 +240,8 @@ def open_generator(
 
     def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         images = sample.generate(spec.generator, params, *drawn)
-        return sample.quantise(images, dtype), jnp.isfinite(images).all((1, 2, 3))
+        # A sum of numbers in [-1, 1] is finite if all are, and is found several times faster.
+        return sample.quantise(images, dtype), jnp.isfinite(images.sum((1, 2, 3)))
 
     return stream.Forward(draw, trained.ema_params, config.generate.batch)
 

@@ -47,8 +47,11 @@ def test_sample_ids_can_be_taken_apart():
     for wrong in ("0123-1-2", f"{DIGEST}-1-2", "0123456789ab-1", "0123456789ab--1-2"):
         with pytest.raises(ValueError, match="is not a sample id"):
             parse_sample_id(wrong)
-    with pytest.raises(ValueError, match="is not a sample id"):
+    with pytest.raises(ValueError, match="12 hexadecimal characters"):
         sample_id("step-5000", 0, 0)
+    for label, seed in ((-1, 0), (0, -1)):
+        with pytest.raises(ValueError, match=f"label {label} and seed {seed}"):
+            sample_id(DIGEST, label, seed)
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])

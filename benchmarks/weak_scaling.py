@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import app, flags, logging
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
@@ -33,7 +32,7 @@ from gan.state import GanSpec, init_state
 from gan.steps import train_step
 from launch import mesh as mesh_lib
 from launch import place
-from nn import host
+from nn import host, optimiser
 from nn.gradient import AXIS, Gradient
 
 FLAGS = flags.FlagValues()
@@ -125,7 +124,7 @@ def _one(address: str, processes: str, index: str) -> dict:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, count, int(index))
     mesh = mesh_lib.make_mesh()
-    adam = optax.adam(2e-4, b1=0.5)
+    adam = optimiser.adam(2e-4, 0.5, 0.999)
     shape = {"size": _SIZE.value, "channels": 1, "width": _WIDTH.value, "num_classes": _CLASSES}
     generator, discriminator = Generator(**shape, z_dim=_LATENT), Discriminator(**shape)
     spec = GanSpec(generator, discriminator, adam, adam, gradient=Gradient(mesh=mesh))

@@ -19,6 +19,7 @@ from gan.models import MODELS
 from launch import loop, prepare, rng
 from launch import mesh as mesh_lib
 from launch.checkpoint import open_last
+from nn import optimiser
 from nn.precision import DTYPES
 from nn.resnet import ResNet
 from vrn import classifier, traces
@@ -59,8 +60,8 @@ def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_st
         augment_policy=tuple(gan.diffaugment),
         augment_fill=gan.diffaugment_fill,
         ema_decay=gan.ema,
-        g_tx=optax.adam(gan.g_lr, gan.b1, gan.b2),
-        d_tx=optax.adam(gan.d_lr, gan.b1, gan.b2),
+        g_tx=optimiser.adam(gan.g_lr, gan.b1, gan.b2),
+        d_tx=optimiser.adam(gan.d_lr, gan.b1, gan.b2),
     )
 
 
@@ -81,7 +82,7 @@ def _classifier_spec(
     schedule = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, decay_steps=steps)
     return classifier.ClassifierSpec(
         model=ResNet(classes, depth, width, stem, DTYPES[dtype]),
-        tx=optax.adamw(schedule, weight_decay=1e-3),
+        tx=optimiser.adamw(schedule, weight_decay=1e-3),
         num_classes=classes,
         **more,
     )

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import torch
+from jax import flatten_util
 
 from benchmarks.train_step import ours, rows, torch_steps
 from benchmarks.train_step.measure import DisagreementError
@@ -121,22 +122,26 @@ def gradient_difference(
 
     With `only_first`, of those whose gradient no other update came before.
     """
+    state = side.state
     if work.row.kind in rows.CLASSIFIERS:
-        return _distance(side.state.opt_state, other.adam, other.network)
+        return _distance(state.opt_state, state.params, other.adam, other.network)
     pairs = [
-        (side.state.d_opt, other.d_adam, other.discriminator),
-        (side.state.g_opt, other.g_adam, other.generator),
+        (state.d_opt, state.d_params, other.d_adam, other.discriminator),
+        (state.g_opt, state.g_params, other.g_adam, other.generator),
     ]
     if only_first:
         pairs = pairs[: 1 if rows.GANS[work.row.kind].n_critic == 1 else 0]
     return max((_distance(*pair) for pair in pairs), default=0.0)
 
 
-def _distance(opt: Any, adam: torch.optim.Optimizer, network: torch.nn.Module) -> float:
+def _distance(
+    opt: Any, params: Any, adam: torch.optim.Optimizer, network: torch.nn.Module
+) -> float:
     theirs = [adam.state[p]["exp_avg"].double().cpu() for p in network.parameters()]
     # The twin puts our moments into its own order and shapes, as it does with our weights.
     kept = {name: value.clone() for name, value in network.state_dict().items()}
-    network.from_jax(optax.tree_utils.tree_get(opt, "mu"))
+    unravel = flatten_util.ravel_pytree(params)[1]
+    network.from_jax(unravel(optax.tree_utils.tree_get(opt, "mu")))
     mine = [p.detach().double().cpu().clone() for p in network.parameters()]
     network.load_state_dict(kept)
     squares = sum((a - b).square().sum() for a, b in zip(mine, theirs, strict=True))

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks.train_step import rows
 from gan import state as gan_state
 from gan import steps as gan_steps
 from gan.models import MODELS
 from gan.steps import Use
+from nn import optimiser
 from nn.precision import Dtype
 from nn.resnet import ResNet
 from vrn import classifier, traces
@@ -95,7 +95,7 @@ def _gan_spec(row: rows.Row, settings: rows.Gan, dtype: Dtype) -> gan_state.GanS
     family = MODELS[settings.model]
     shape = (row.size, rows.CHANNELS, row.width, rows.CLASSES)
     options = {"spectral": True} if settings.spectral else {}
-    adam = optax.adam(settings.learning_rate, settings.b1, settings.b2)
+    adam = optimiser.adam(settings.learning_rate, settings.b1, settings.b2)
     return gan_state.GanSpec(
         family.Generator(*shape, z_dim=rows.LATENT, dtype=dtype),
         family.Discriminator(*shape, **options, dtype=dtype),
@@ -116,7 +116,7 @@ def _classifier_spec(
     stem = "imagenet" if size >= settings.imagenet_from else "small"
     return classifier.ClassifierSpec(
         ResNet(settings.classes, settings.depth, row.width, stem, dtype),
-        optax.adamw(CLASSIFIER_RATE, weight_decay=WEIGHT_DECAY),
+        optimiser.adamw(CLASSIFIER_RATE, weight_decay=WEIGHT_DECAY),
         settings.classes,
         prepare=Reduction(size) if settings.reduction > 1 else classifier.unprepared,
     )

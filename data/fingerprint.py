@@ -52,7 +52,7 @@ def stamp(spec: str) -> str:
       spec: as for `fingerprint`, of something that is there.
     """
     path = pathlib.Path(spec.partition(":")[2]).expanduser()
-    names = file_names(path, hidden=True) if path.is_dir() else [""] if path.is_file() else []
+    names = file_names(path, hidden=True) if path.is_dir() else iter([""] * path.is_file())
     hasher = hashlib.sha256(spec.encode())
     for name in names:
         found = os.stat(path / name)

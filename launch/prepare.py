@@ -92,7 +92,7 @@ def _make(
         cli.say(f"data: all files that can't be read: {folder / 'unreadable.json'}")
         raise
     made = _split(data, source)
-    source.spool.range_of(made.train.ids)
+    source.spool.range_of(made.train)
     parts = {name: getattr(made, name) for name in SPLITS if len(getattr(made, name))}
     record_writer.fill(
         aside,

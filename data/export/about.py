@@ -24,7 +24,9 @@ class About:
         group: digest of the set it belongs to.
         low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
         software: name and version of this program.
-        affine: of a volume, [4, 4] from (d, h, w, 1) to mm to the right, anterior and superior.
+        spacing: mm between slices, rows and columns; NaN where unknown.
+        affine: [4, 4] from (d, h, w, 1) to mm to the right, anterior and superior; d is 0 for
+            images; None where unknown.
     """
 
     name: str
@@ -36,6 +38,7 @@ class About:
     low: float
     high: float
     software: str
+    spacing: tuple[float, float, float] = (np.nan, np.nan, np.nan)
     affine: np.ndarray | None = None
 
     def description(self) -> str:

@@ -1,6 +1,7 @@
 """Image files that Pillow reads, and .npy files: class folders, or a folder and a table."""
 
 import pathlib
+from collections.abc import Iterator
 
 from data import images as image_files
 from data.errors import RefusedError, UserError
@@ -18,9 +19,9 @@ def list_folder(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, decode, "folder", str(path))
 
 
-def _image_files(folder: pathlib.Path) -> list[str]:
+def _image_files(folder: pathlib.Path) -> Iterator[str]:
     kinds = (*image_files.EXTENSIONS, ".npy")
-    return [name for name in labels.visible_files(folder) if name.lower().endswith(kinds)]
+    return (name for name in labels.visible_files(folder) if name.lower().endswith(kinds))
 
 
 def decode(entry: Entry) -> Decoded:

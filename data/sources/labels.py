@@ -12,16 +12,17 @@ import pyarrow.parquet as pq
 from data import marks
 from data.errors import UserError, reason
 from data.folders import file_names
+from data.sources.entries import Files, collect
 from data.sources.raw import FLAG, SPLITS, Entry
 
 _COLUMNS = ("file", "label", "patient", "site", "split", "mask")
 
 
-# Names of files below a folder, '/' between their parts, sorted.
-Find = Callable[[pathlib.Path], list[str]]
+# Names of files below a folder, '/' between their parts, in order.
+Find = Callable[[pathlib.Path], Iterable[str]]
 
 
-def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[list[Entry], list[str]]:
+def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[Files, list[str]]:
     """Files with their labels, and the class names in label order.
 
     Without a table the files lie in ROOT/<class>/… or ROOT/<split>/<class>/…. The file
@@ -53,7 +54,7 @@ def marked(entry: Entry, root: pathlib.Path) -> Entry:
     return entry
 
 
-def visible_files(folder: pathlib.Path) -> list[str]:
+def visible_files(folder: pathlib.Path) -> Iterator[str]:
     """Names of all files below a folder, folder by folder, without hidden ones."""
     # A link that leads nowhere is to be listed as unreadable.
     return file_names(folder, hidden=False, dangling=True)
@@ -62,7 +63,7 @@ def visible_files(folder: pathlib.Path) -> list[str]:
 # --- class folders -------------------------------------------------------------------------------
 
 
-def _from_folders(root: pathlib.Path, find: Find) -> tuple[list[Entry], list[str]]:
+def _from_folders(root: pathlib.Path, find: Find) -> tuple[Files, list[str]]:
     splits = {SPLITS[child.name]: child for child in _subfolders(root) if child.name in SPLITS}
     splits = splits or {"all": root}
     names = _listed_names(root) or sorted(
@@ -73,19 +74,20 @@ def _from_folders(root: pathlib.Path, find: Find) -> tuple[list[Entry], list[str
             f"{root} has no class folders; put the images of each class into one, or give a table "
             "with --config.data.labels."
         )
-    found = []
-    for split, folder in splits.items():
-        for label, name in enumerate(names):
-            here = find(folder / name)
-            if not here:
-                raise UserError(
-                    f"{folder / name} holds no images; class '{name}' is empty: "
-                    "add some or leave the class out."
-                )
-            below = (folder / name).relative_to(root).as_posix()
-            names_here = (f"{below}/{file}" for file in here)
-            found += [Entry(f"{root}/{file}", file, label, split) for file in names_here]
-    return found, names
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for split, folder in splits.items():
+            for label, name in enumerate(names):
+                below, file = (folder / name).relative_to(root).as_posix(), None
+                for file in find(folder / name):
+                    yield {"name": f"{below}/{file}", "label": label, "split": split}
+                if file is None:
+                    raise UserError(
+                        f"{folder / name} holds no images; class '{name}' is empty: "
+                        "add some or leave the class out."
+                    )
+
+    return collect(str(root), rows()), names
 
 
 def _subfolders(path: pathlib.Path) -> list[pathlib.Path]:

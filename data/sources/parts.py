@@ -30,6 +30,7 @@ from data.sources.raw import Damaged, Decode, Decoded, Entry, Picture
 _REASON = 300
 _SPACING = ("spacing_slice", "spacing_row", "spacing_column")
 _WINDOW = ("window_low", "window_high")
+_PIXEL = ("pixel_slice", "pixel_row", "pixel_column")
 FACTS = pa.schema(
     [
         ("id", pa.string()),
@@ -53,6 +54,9 @@ FACTS = pa.schema(
         ("spacing_column", pa.float64()),
         ("window_low", pa.float64()),
         ("window_high", pa.float64()),
+        ("pixel_slice", pa.float64()),
+        ("pixel_row", pa.float64()),
+        ("pixel_column", pa.float64()),
         ("affine", pa.string()),
         ("undo", pa.string()),
     ]
@@ -236,11 +240,18 @@ def _row(
         "width": pixels.shape[-2],
         **dict(zip(_SPACING, map(float, picture.spacing), strict=True)),
         **dict(zip(_WINDOW, map(float, picture.window), strict=True)),
+        **dict(zip(_PIXEL, _pixel(picture, image), strict=True)),
         "affine": "" if image.affine is None else json.dumps(image.affine[:3].tolist()),
         "undo": undo,
     }
     file.write(np.ascontiguousarray(stored).data)
     return row
+
+
+def _pixel(picture: Picture, image: preprocess.Image) -> list[float]:
+    """Mm between slices, rows and columns of the record; the steps left slices of images alone."""
+    spacing = [*picture.spacing[: 3 - len(image.spacing)], *image.spacing]
+    return [float(x) for x in spacing]
 
 
 def _check(where: str, name: str, pixels: np.ndarray, channels: int) -> None:

@@ -130,12 +130,12 @@ def numbers(column: Column) -> tuple[np.ndarray, int]:
 
 def repeated(column: Column) -> tuple[str, int] | None:
     """The text that comes most often, and how often; None where each comes once."""
-    hashes = _hashes(column)
-    ordered = np.sort(hashes)
+    found = hashes(column)
+    ordered = np.sort(found)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if not twice.size:
         return None
-    names, counts = np.unique(np.asarray(column[np.isin(hashes, twice)]), return_counts=True)
+    names, counts = np.unique(np.asarray(column[np.isin(found, twice)]), return_counts=True)
     # Different texts of one hash are no repetition.
     most = counts.argmax()
     return (str(names[most]), int(counts[most])) if counts[most] > 1 else None
@@ -143,7 +143,7 @@ def repeated(column: Column) -> tuple[str, int] | None:
 
 def shared(one: Column, other: Column) -> np.ndarray:
     """Different texts [n] that both columns have, sorted."""
-    mine, theirs = _hashes(one), _hashes(other)
+    mine, theirs = hashes(one), hashes(other)
     both = np.intersect1d(mine, theirs)
     if not both.size:
         return np.array([], np.str_)
@@ -151,8 +151,8 @@ def shared(one: Column, other: Column) -> np.ndarray:
     return np.intersect1d(*found)
 
 
-def _hashes(column: Column) -> np.ndarray:
-    """Numbers [N], the same for the same text; in this process alone."""
+def hashes(column: Column) -> np.ndarray:
+    """Numbers [N], `hash` of every text: the same for the same one, in this process alone."""
     texts = (text for block in blocks(column) for text in block.tolist())
     return np.fromiter(map(hash, texts), np.int64, len(column))
 

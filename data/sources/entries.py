@@ -1,14 +1,15 @@
 """The files of a source and what is known of them before they are read, in little memory."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import pyarrow as pa
 
 from data import texts
+from data.sources.label_table import in_blocks
 from data.sources.raw import Entry
 
+PATH = "\0path"  # no table has such a column
 _COLUMNS = ("split", "patient", "site")
 _BLOCK = 1 << 12
 
@@ -18,21 +19,21 @@ def collect(root: str, rows: Iterable[Mapping[str, Any]], further: Sequence[str]
 
     Args:
         root: folder of the source.
-        rows: name, label, split and, where known, patient and site of every file; and `further`.
+        rows: PATH, label, split and, where known, patient and site of every file; and `further`.
         further: names of more columns.
     """
     text = pa.dictionary(pa.int32(), pa.string())
     schema = pa.schema(
-        [("name", pa.large_string()), ("label", pa.int32())]
+        [(PATH, pa.large_string()), ("label", pa.int32())]
         + [(name, text) for name in (*_COLUMNS, *further)]
     )
-    rows, blocks = iter(rows), [schema.empty_table()]
-    while block := list(itertools.islice(rows, _BLOCK)):
+    blocks = [schema.empty_table()]
+    for block in in_blocks(rows, _BLOCK):
         filled = [dict.fromkeys(_COLUMNS, "") | row for row in block]
         blocks.append(pa.Table.from_pylist(filled, schema))
     facts = pa.concat_tables(blocks).unify_dictionaries()
-    names = pa.concat_arrays(facts["name"].chunks)
-    return Files(root, texts.Texts(names), facts.drop_columns("name"))
+    names = pa.concat_arrays(facts[PATH].chunks)
+    return Files(root, texts.Texts(names), facts.drop_columns(PATH))
 
 
 class Files(Sequence[Entry]):

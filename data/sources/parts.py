@@ -30,6 +30,8 @@ from data.sources.raw import Damaged, Decode, Decoded, Entry, Picture
 _REASON = 300
 _SPACING = ("spacing_slice", "spacing_row", "spacing_column")
 _WINDOW = ("window_low", "window_high")
+# Columns of a table of labels that are kept; others might say who somebody is.
+_SUBGROUP = ("sex", "age_band", "mask")
 _PIXEL = ("pixel_slice", "pixel_row", "pixel_column")
 FACTS = pa.schema(
     [
@@ -59,6 +61,9 @@ FACTS = pa.schema(
         ("pixel_column", pa.float64()),
         ("affine", pa.string()),
         ("undo", pa.string()),
+        ("sex", pa.string()),
+        ("age_band", pa.string()),
+        ("mask", pa.string()),
     ]
 )
 
@@ -243,6 +248,7 @@ def _row(
         **dict(zip(_PIXEL, _pixel(picture, image), strict=True)),
         "affine": "" if image.affine is None else json.dumps(image.affine[:3].tolist()),
         "undo": undo,
+        **{name: entry.columns.get(name, "") for name in _SUBGROUP},
     }
     file.write(np.ascontiguousarray(stored).data)
     return row

@@ -26,7 +26,7 @@ _READ = (*_TEXTS, *(name for name in _NUMBERS if name != "part"))
 _ORIGINALS = (
     "id", "low", "high", "bits", "minimum", "maximum", "depth", "height", "width", "channels",
     "spacing_slice", "spacing_row", "spacing_column", "window_low", "window_high", "site",
-    "pixel_slice", "pixel_row", "pixel_column", "affine", "undo",
+    "pixel_slice", "pixel_row", "pixel_column", "affine", "undo", "sex", "age_band", "mask",
 )  # fmt: skip
 _OPEN = 16  # parts that are mapped at a time
 # Kinds of file that come in 8 and in 16 bits; 65535 = 255 * 257, so every 8-bit value keeps its

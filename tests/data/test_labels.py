@@ -4,9 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from data import sources, tables, texts
 from data.errors import UserError
 from data.fingerprint import fingerprint
-from data.sources import Options
+from data.sources import Options, entries, label_table, labels
 
 from .conftest import read_source
 
@@ -83,6 +84,47 @@ def test_masks_are_no_images(opened):
     assert len(opened(table).splits["all"]) == 3
     with pytest.raises(UserError, match=r"1 of its masks are missing .* 'y/4\.png'"):
         opened(table.replace("y/1.png", "y/4.png"))
+
+
+def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
+    """Other columns may say who somebody is."""
+    (tmp_path / "t.csv").write_text(
+        "file,label,sex,age_band,mask,name\nx/scan1,a,f,40s,y/1.png,Ann\nx/scan10,b,m,50s,y/2.png,Bob\n"
+        "x/scan2,b,,,y/3.png,Cid\n"
+    )
+    listing = sources.list_source(
+        "folder", str(images), "", tmp_path, Options(labels=str(tmp_path / "t.csv"))
+    )
+    assert [dict(entry.columns)["name"] for entry in listing.entries] == ["Ann", "Bob", "Cid"]
+    source = sources.open_source(
+        f"folder:{images}", data_dir="", size=4, channels=1, spool=tmp_path / "spool",
+        options=Options(labels=str(tmp_path / "t.csv")),
+    )  # fmt: skip
+    source.spool.write_originals(tmp_path / "known.parquet")
+    known = tables.read_parquet(tmp_path / "known.parquet")
+    assert known["id"].tolist() == ["x/scan1.png", "x/scan10.png", "x/scan2.png"]
+    assert known["sex"].tolist() == ["f", "m", ""]
+    assert known["age_band"].tolist() == ["40s", "50s", ""]
+    assert known["mask"].tolist() == ["y/1.png", "y/2.png", "y/3.png"]
+    assert b"Ann" not in (tmp_path / "known.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_blocks_of_rows_and_files_change_nothing(opened, monkeypatch, block):
+    table = WHOLE.replace("y/,10", "y/1.png,10\ny/2,10\ny/3,9")
+    expected = opened(table).digest()
+    for module in (labels, label_table, entries):
+        monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(texts, "_BLOCK", block)
+    assert opened(table).digest() == expected
+
+
+def test_paths_that_are_not_text_are_told(images):
+    path = bytes(images) + b"/y/\xe4.png"
+    with open(path, "wb"):
+        pass
+    with pytest.raises(UserError, match=r"whose path is not UTF-8 .*xe4\.png.*; rename it"):
+        read_source(f"folder:{images}", data_dir="", size=4, channels=1)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[File
         raise UserError(f"{root} is no folder; give one with {FLAG}={kind}:PATH.")
     if table:
         return _from_table(root, find, pathlib.Path(table).expanduser())
-    return _from_folders(root, find)
+    return _from_folders(root, find, kind)
 
 
 def marked(entry: Entry, root: pathlib.Path) -> Entry:
@@ -65,7 +65,7 @@ def visible_files(folder: pathlib.Path) -> Iterator[str]:
 # --- class folders -------------------------------------------------------------------------------
 
 
-def _from_folders(root: pathlib.Path, find: Find) -> tuple[Files, list[str]]:
+def _from_folders(root: pathlib.Path, find: Find, kind: str) -> tuple[Files, list[str]]:
     splits = {SPLITS[child.name]: child for child in _subfolders(root) if child.name in SPLITS}
     splits = splits or {"all": root}
     names = _listed_names(root) or sorted(
@@ -85,8 +85,8 @@ def _from_folders(root: pathlib.Path, find: Find) -> tuple[Files, list[str]]:
                     yield {PATH: f"{below}/{file}", "label": label, "split": split}
                 if file is None:
                     raise UserError(
-                        f"{folder / name} holds no images; class '{name}' is empty: "
-                        "add some or leave the class out."
+                        f"{folder / name} holds no files that {kind}: reads; class '{name}' is "
+                        "empty: add some or leave the class out."
                     )
 
     return collect(str(root), rows()), names

@@ -19,9 +19,9 @@ from data.sources.raw import Listing, Report
 _TEXTS = ("id", "group", "site")
 _NUMBERS = {
     "part": np.int32, "split": np.int8, "dtype": np.int8, "label": np.int64, "channels": np.int32,
-    "offset": np.int64, "low": np.float64, "high": np.float64,
+    "offset": np.int64,
 }  # fmt: skip
-_READ = (*_TEXTS, *(name for name in _NUMBERS if name != "part"))
+_ENDS = {"low": np.float64, "high": np.float64}
 # What `write_originals` keeps of every image.
 _ORIGINALS = (
     "id", "low", "high", "bits", "minimum", "maximum", "depth", "height", "width", "channels",
@@ -69,8 +69,8 @@ class Spool:
         """
         self._folder, self._count, self._where = folder, count, listing.where
         self.image_shape, self.class_names = image_shape, tuple(map(str, listing.class_names))
-        columns = _Columns(folder)
-        for table in self._tables(_READ):
+        columns = _Columns(folder, _NUMBERS | _ENDS if ranged else _NUMBERS)
+        for table in self._tables(columns.names):
             columns.add(table)
         numbers = columns.numbers()
         self._texts, self._splits = columns.texts(), columns.splits
@@ -163,7 +163,8 @@ class Spool:
         here = np.flatnonzero(self._split == self._splits.get(split, -1))
         if len(here) == 0:
             raise UserError(f"{where} holds no images.")
-        ids, groups, sites = (column[here] for column in self._texts.values())
+        whole = len(here) == len(self._split)
+        ids, groups, sites = (x if whole else x[here] for x in self._texts.values())
         known, labels = groups if any(groups) else None, self._labels[here]
         checks.check_columns(where, len(here), labels, ids, known, self.class_names)
         columns = Columns(labels, ids, known, sites if any(sites) else None)
@@ -177,14 +178,17 @@ class _Columns:
     """What is known of the images, part after part: numbers in memory, texts on disk.
 
     Attributes:
+        names: of the columns.
         splits: names in the order in which they come.
         dtypes: likewise, each with the first image that has it.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, numbers: Mapping[str, type]) -> None:
+        self.names = (*_TEXTS, *(name for name in numbers if name != "part"))
         self.splits: dict[str, int] = {}
         self.dtypes: dict[str, str] = {}
-        self._numbers: dict[str, list[np.ndarray]] = {name: [] for name in _NUMBERS}
+        self._types = numbers
+        self._numbers: dict[str, list[np.ndarray]] = {name: [] for name in numbers}
         self._writers = {name: texts.Writer(folder / f"{name}.text") for name in _TEXTS}
         self._parts = 0
 
@@ -195,12 +199,12 @@ class _Columns:
         for dtype in table["dtype"].unique().to_pylist():
             row = pc.index(table["dtype"], dtype).as_py()
             self.dtypes.setdefault(dtype, table["id"][row].as_py())
-        found = {name: table[name].to_numpy() for name in _NUMBERS if name in table.column_names}
+        found = {name: table[name].to_numpy() for name in self.names if name not in _TEXTS}
         places = {name: place for place, name in enumerate(self.dtypes)}
         found["split"] = [self.splits[name] for name in table["split"].to_pylist()]
         found["dtype"] = [places[name] for name in table["dtype"].to_pylist()]
         found["part"] = np.full(len(table), self._parts)
-        for name, dtype in _NUMBERS.items():
+        for name, dtype in self._types.items():
             self._numbers[name].append(np.asarray(found[name]).astype(dtype))
         for name, writer in self._writers.items():
             writer.write(table[name])

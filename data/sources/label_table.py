@@ -60,7 +60,7 @@ class LabelTable:
         """Rows that count for each of some files by their number, the most specific first."""
         beginnings = [list(prefixes(name)) for name in names]
         flat = [prefix for some in beginnings for prefix in some]
-        wanted = np.fromiter(map(hash, flat), np.int64, len(flat))
+        wanted = texts.hashes(np.array(flat, np.str_))
         starts, ends = (np.searchsorted(self._hashes, wanted, side) for side in ("left", "right"))
         found = {
             flat[i]: [row for row in self._order[starts[i] : ends[i]].tolist()

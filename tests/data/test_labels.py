@@ -119,6 +119,12 @@ def test_blocks_of_rows_and_files_change_nothing(opened, monkeypatch, block):
     assert opened(table).digest() == expected
 
 
+def test_paths_of_one_hash_are_told_apart(opened, monkeypatch):
+    expected = opened(WHOLE).digest()
+    monkeypatch.setattr(texts, "hashes", lambda column: np.zeros(len(column), np.int64))
+    assert opened(WHOLE).digest() == expected
+
+
 def test_paths_that_are_not_text_are_told(images):
     path = bytes(images) + b"/y/\xe4.png"
     with open(path, "wb"):

@@ -34,7 +34,7 @@ def decode(entry: Entry) -> Decoded:
         path = pathlib.Path(entry.file)
         if path.suffix.lower() in tiff.SUFFIXES:
             return tiff.decode(entry)
-        read = image_files.read_array if path.suffix == ".npy" else image_files.read_image
+        read = image_files.read_array if path.suffix.lower() == ".npy" else image_files.read_image
         return Decoded([Picture(read(path))])
     except UserError as error:
         raise RefusedError(str(error).removeprefix(f"{entry.file} ")) from None

@@ -67,8 +67,9 @@ class LabelTable:
                       if self.files[row] == flat[i]]
             for i in np.flatnonzero(starts < ends)
         }  # fmt: skip
-        numbers = sorted({row for rows in found.values() for row in rows})
-        facts = dict(zip(numbers, self._facts.take(numbers).to_pylist(), strict=True))
+        numbers = sorted({row for some in found.values() for row in some})
+        rows = self._facts.take(pa.array(numbers, pa.int64())).to_pylist()
+        facts = dict(zip(numbers, rows, strict=True))
         return [
             {row: facts[row] for prefix in some for row in found.get(prefix, ())}
             for some in beginnings

@@ -139,6 +139,7 @@ def test_paths_that_are_not_text_are_told(images):
         (WHOLE + "z/1.png,9\nz/2.png,9\n", r"2 of its rows match no image .* 'z/1\.png'; mend"),
         (WHOLE.replace("y/,10\n", ""), r"no row for 3 of the images .* 'y/1\.png'; add"),
         (WHOLE + "y/2.png,9\ny/3.png,9\n", r"gives 2 of the images .* two labels, .* 'y/2\.png'"),
+        ("file,label\nz,9\n", r"1 of its rows match no image .* 'z'; mend"),
         (WHOLE.replace("label", "class"), r"no column 'label' \(it has file, class\)"),
         (WHOLE + ",10\n", "row 5 names no file"),
         ("", "no column 'file'"),

@@ -29,7 +29,7 @@ _AXIS, _STRIDE, _SALT = ("nifti",), ("video",), ("dicom", "nifti", "video")
 # Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
 _SPOOL, _FACTS = ".spool", ".facts.json"
 # What another version of the program left unfinished is begun again if it is laid out otherwise.
-_LAYOUT = "layout 2"
+_LAYOUT = "layout 3"
 
 
 @distributed.main_only

@@ -62,6 +62,10 @@ class About:
         """Whether it is known what pixels stand for."""
         return bool(np.isfinite([self.low, self.high]).all()) and self.low != self.high
 
+    def has_spacing(self) -> bool:
+        """Whether it is known how far apart rows and columns are; some headers say 0 mm."""
+        return all(np.isfinite(x) and x > 0 for x in self.spacing[1:])
+
 
 def quantised(image: np.ndarray, bits: int) -> np.ndarray:
     """Stored pixels (any storage type) with so many bits; more bits keep every value apart."""

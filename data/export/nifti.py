@@ -56,7 +56,7 @@ def _volume(image: np.ndarray, about: About) -> nib.Nifti1Image:
     else:
         voxels, turn = image[::-1, ::-1, 0].T[..., None], _FASTEST_FIRST @ np.diag([-1, -1, 1, 1])
         turn[[2, 1], 3] = image.shape[1] - 1, image.shape[0] - 1
-    known = about.affine is not None or bool(np.isfinite(about.spacing[1:]).all())
+    known = about.affine is not None or about.has_spacing()
     affine = _as_axial(about.spacing) if about.affine is None else about.affine
     volume = nib.Nifti1Image(voxels, affine @ turn, dtype=image.dtype)
     if known:
@@ -66,7 +66,7 @@ def _volume(image: np.ndarray, about: About) -> nib.Nifti1Image:
 
 def _as_axial(spacing: tuple[float, float, float]) -> np.ndarray:
     """An affine [4, 4] from (slice, row, column) to superior, posterior and left."""
-    between_slices, rows, columns = (x if np.isfinite(x) else 1.0 for x in spacing)
+    between_slices, rows, columns = (x if np.isfinite(x) and x > 0 else 1.0 for x in spacing)
     return np.array(
         [[0, 0, -columns, 0], [0, -rows, 0, 0], [between_slices, 0, 0, 0], [0, 0, 0, 1]]
     )

@@ -20,7 +20,7 @@ def write(path: pathlib.Path, image: np.ndarray, about: About, bits: int) -> Non
     facts = about.as_json()
     if about.has_units():
         facts["values"] = [about.low, about.high]
-    if np.isfinite(about.spacing[1:]).all():
+    if about.has_spacing():
         facts["spacing"] = [x if np.isfinite(x) else None for x in about.spacing]
     if about.affine is not None:
         facts["affine"] = about.affine.tolist()

@@ -222,3 +222,13 @@ def test_the_size_of_pixels_alone_is_kept_too(tmp_path, kind):
     picture, _ = _own(kind, path)
     assert picture.spacing[1:] == pytest.approx((0.143, 0.139))
     np.testing.assert_array_equal(picture.pixels, _image(np.uint16))
+
+
+def test_pixels_of_no_size_have_none(tmp_path):
+    """As headers of screenshots say it: 0 mm would make an affine without an inverse."""
+    about = dataclasses.replace(REAL, spacing=(5.0, 0.0, 0.0))
+    volume = nib.load(_write(tmp_path, "nifti", _image(np.uint16), about))
+    assert volume.header.get_xyzt_units()[0] == "unknown"
+    np.testing.assert_allclose(np.abs(volume.affine[:3, :3]), np.diag([1, 1, 5]))
+    made = pydicom.dcmread(_write(tmp_path, "dicom", _image(np.uint16), about))
+    assert "PixelSpacing" not in made

@@ -38,7 +38,7 @@ def fingerprint(spec: str, labels: str = "") -> str:
         return tables.file_sha256(path)
     hasher = hashlib.sha256()
     for name in file_names(path, hidden=True):
-        hasher.update(f"{name}\0{os.path.getsize(path / name)}\0".encode())
+        hasher.update(_bytes(f"{name}\0{os.path.getsize(path / name)}\0"))
     return hasher.hexdigest()
 
 
@@ -56,5 +56,10 @@ def stamp(spec: str) -> str:
     hasher = hashlib.sha256(spec.encode())
     for name in names:
         found = os.stat(path / name)
-        hasher.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+        hasher.update(_bytes(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0"))
     return hasher.hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    """As the system has it: names of files need not be UTF-8."""
+    return text.encode(errors="surrogateescape")

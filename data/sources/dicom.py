@@ -67,11 +67,12 @@ def list_dicom(path: pathlib.Path, options: Options) -> Listing:
 
 def find_files(folder: pathlib.Path) -> Iterator[str]:
     """Files that say they are DICOM, in content or by name; a DICOMDIR only lists others."""
-    return (
-        name
-        for name in labels.visible_files(folder)
-        if name.rpartition("/")[2].upper() != "DICOMDIR"
-        and (name.lower().endswith(_SUFFIXES) or _has_magic(f"{folder}/{name}"))
+    return labels.visible_files(
+        folder,
+        lambda name: (
+            name.rpartition("/")[2].upper() != "DICOMDIR"
+            and (name.lower().endswith(_SUFFIXES) or _has_magic(f"{folder}/{name}"))
+        ),
     )
 
 

@@ -21,7 +21,7 @@ def list_folder(path: pathlib.Path, options: Options) -> Listing:
 
 def _image_files(folder: pathlib.Path) -> Iterator[str]:
     kinds = (*image_files.EXTENSIONS, ".npy")
-    return (name for name in labels.visible_files(folder) if name.lower().endswith(kinds))
+    return labels.visible_files(folder, lambda name: name.lower().endswith(kinds))
 
 
 def decode(entry: Entry) -> Decoded:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ import pyarrow.compute as pc
 
 from data import marks, texts
 from data.errors import UserError, reason
-from data.folders import file_names
+from data.folders import as_text, file_names, subfolders
 from data.sources.entries import PATH, Files, collect
 from data.sources.label_table import LabelTable, in_blocks, normal
 from data.sources.raw import FLAG, SPLITS, Entry
@@ -56,26 +58,34 @@ def marked(entry: Entry, root: pathlib.Path) -> Entry:
     return entry
 
 
-def visible_files(folder: pathlib.Path) -> Iterator[str]:
-    """Names of all files below a folder, folder by folder, without hidden ones."""
-    # A link that leads nowhere is to be listed as unreadable.
-    return file_names(folder, hidden=False, dangling=True)
+def visible_files(folder: pathlib.Path, counts: Callable[[str], bool]) -> Iterator[str]:
+    """Names in UTF-8 of the files below a folder that count, folder by folder, without hidden ones.
+
+    What can't be read is there too, for the list of unreadable files; see `data.folders`.
+    """
+    found = file_names(folder, hidden=False, unreadable=True)
+    return (as_text(name) for name in found if name.endswith("/") or counts(name))
 
 
 # --- class folders -------------------------------------------------------------------------------
 
 
 def _from_folders(root: pathlib.Path, find: Find, kind: str) -> tuple[Files, list[str]]:
-    splits = {SPLITS[child.name]: child for child in _subfolders(root) if child.name in SPLITS}
+    splits = {SPLITS[child.name]: child for child in subfolders(root) if child.name in SPLITS}
     splits = splits or {"all": root}
     names = _listed_names(root) or sorted(
-        {child.name for folder in splits.values() for child in _subfolders(folder)}
+        {child.name for folder in splits.values() for child in subfolders(folder)}
     )
     if not names:
         raise UserError(
             f"{root} has no class folders; put the images of each class into one, or give a table "
             "with --config.data.labels."
         )
+    _complain(
+        [as_text(name) for name in names if as_text(name) != name],
+        f"{root}: {{count}} of its class folders have names that are not UTF-8, the first is "
+        "'{first}'; rename them.",
+    )
 
     def rows() -> Iterator[dict[str, Any]]:
         for split, folder in splits.items():
@@ -90,10 +100,6 @@ def _from_folders(root: pathlib.Path, find: Find, kind: str) -> tuple[Files, lis
                     )
 
     return collect(str(root), rows()), names
-
-
-def _subfolders(path: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _listed_names(root: pathlib.Path) -> list[str]:
@@ -131,6 +137,8 @@ def _from_table(root: pathlib.Path, find: Find, path: pathlib.Path) -> tuple[Fil
             for name, matching in zip(block, table.matches(block), strict=True):
                 used[list(matching)] = True
                 found = list(matching.values())
+                if not found and name.endswith("/"):
+                    continue  # a folder that can't be listed and that no row names: lost+found
                 if not found:
                     nameless.add(name)
                 if len({row["label"] for row in found if row["label"]}) > 1:
@@ -197,8 +205,11 @@ def _below(root: pathlib.Path, name: str) -> bool:
     """Whether a path in a table is a file below the root, and not one elsewhere."""
     path = pathlib.PurePosixPath(name)
     try:
-        return not path.is_absolute() and ".." not in path.parts and (root / name).is_file()
-    except OSError:  # such as a name that is too long
+        inside = not path.is_absolute() and ".." not in path.parts
+        return inside and stat.S_ISREG(os.stat(root / name).st_mode)
+    except PermissionError:  # it may be there, and is then listed as unreadable
+        return True
+    except (OSError, ValueError):  # such as a name that is too long, or holds a zero byte
         return False
 
 

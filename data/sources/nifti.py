@@ -32,7 +32,7 @@ def list_nifti(path: pathlib.Path, options: Options) -> Listing:
 
 
 def _volumes(folder: pathlib.Path) -> Iterator[str]:
-    return (x for x in labels.visible_files(folder) if x.lower().endswith((".nii", ".nii.gz")))
+    return labels.visible_files(folder, lambda x: x.lower().endswith((".nii", ".nii.gz")))
 
 
 def decode(entry: Entry, axis: str) -> Decoded:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from data import checks, preprocess, tables
 from data.errors import RefusedError, UserError
+from data.folders import hindrance
 from data.sources import labels
 from data.sources.raw import Damaged, Decode, Decoded, Entry, Picture
 
@@ -180,6 +181,8 @@ def _read_entry(
 
 def why(error: Exception, entry: Entry) -> str:
     """Why a file can't be read, to be put after its name."""
+    if (hindered := hindrance(entry.file)) is not None:
+        return hindered
     if isinstance(error, RefusedError):
         return str(error)
     if isinstance(error, MemoryError):  # promised by a damaged header: others may well be read

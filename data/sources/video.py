@@ -34,7 +34,7 @@ def list_video(path: pathlib.Path, options: Options) -> Listing:
 
 
 def _videos(folder: pathlib.Path) -> Iterator[str]:
-    return (name for name in labels.visible_files(folder) if name.lower().endswith(_SUFFIXES))
+    return labels.visible_files(folder, lambda name: name.lower().endswith(_SUFFIXES))
 
 
 def decode(entry: Entry, stride: int) -> Decoded:

@@ -1,3 +1,8 @@
+import errno
+import os
+import pathlib
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,12 +130,68 @@ def test_paths_of_one_hash_are_told_apart(opened, monkeypatch):
     assert opened(WHOLE).digest() == expected
 
 
-def test_paths_that_are_not_text_are_told(images):
-    path = bytes(images) + b"/y/\xe4.png"
-    with open(path, "wb"):
-        pass
-    with pytest.raises(UserError, match=r"whose path is not UTF-8 .*xe4\.png.*; rename it"):
+def test_names_that_are_not_text_are_listed_as_unreadable(images):
+    image = (images / "y" / "1.png").read_bytes()
+    before = fingerprint(f"folder:{images}")
+    for name in (b"y/\xe4.png", b"y/\xe5.png"):
+        with open(bytes(images) + b"/" + name, "wb") as file:
+            file.write(image)
+    options = Options(max_unreadable=0.5)
+    source = read_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+    why = "is gone, or has a name that is not UTF-8; rename it"
+    assert source.report.unreadable == {"y/%E4.png": why, "y/%E5.png": why}
+    assert (source.report.files, len(source.splits["all"])) == (8, 6)
+    assert fingerprint(f"folder:{images}") != before
+    os.mkdir(bytes(images) + b"/\xe4")
+    with pytest.raises(UserError, match=r"1 of its class folders .* not UTF-8, .*'%E4'; rename"):
         read_source(f"folder:{images}", data_dir="", size=4, channels=1)
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Has the system refuse to list folders named closed, and to look at files in them."""
+    known = {name: getattr(os, name) for name in ("scandir", "stat")}
+
+    def refusing(name):
+        def call(path=".", **options):
+            parts = pathlib.PurePath(str(path)).parts
+            if "closed" in (parts[:-1] if name == "stat" else parts):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return known[name](path, **options)
+
+        return call
+
+    for name in known:
+        monkeypatch.setattr(os, name, refusing(name))
+
+
+def test_folders_that_cannot_be_listed_are_unreadable(images, opened, closed):
+    before = fingerprint(f"folder:{images}")
+    (images / "y" / "closed").mkdir()
+    options = Options(max_unreadable=0.5)
+    source = read_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+    why = "is a folder that can't be listed; mend its rights"
+    assert source.report.unreadable == {"y/closed/": why}
+    assert (source.report.files, len(source.splits["all"])) == (7, 6)
+    assert opened(WHOLE, max_unreadable=0.5).report.unreadable == {"y/closed/": why}
+    assert fingerprint(f"folder:{images}") == before  # until it can be read
+    (images / "closed").mkdir()
+    with pytest.raises(UserError, match=r"/closed can't be listed \(Permission denied\); mend"):
+        read_source(f"folder:{images}", data_dir="", size=4, channels=1)
+
+
+def test_what_rows_name_in_a_closed_folder_is_unreadable(images, opened, closed):
+    (images / "closed").mkdir()
+    assert opened(WHOLE).report.unreadable == {}  # of no row's images, as lost+found
+    found = opened(WHOLE + "closed/1.png,9\n", max_unreadable=0.5).report
+    assert (list(found.unreadable), found.files) == (["closed/1.png"], 7)
+
+
+def test_a_class_that_a_split_lacks_is_told(images):
+    for name in ("train/a", "train/b", "val/a"):
+        shutil.copytree(images / "y", images / "split" / name)
+    with pytest.raises(UserError, match=r"val/b holds no files .* class 'b' is empty: add some"):
+        read_source(f"folder:{images / 'split'}", data_dir="", size=4, channels=1)
 
 
 @pytest.mark.parametrize(

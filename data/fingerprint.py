@@ -52,11 +52,17 @@ def stamp(spec: str) -> str:
       spec: as for `fingerprint`, of something that is there.
     """
     path = pathlib.Path(spec.partition(":")[2]).expanduser()
-    names = file_names(path, hidden=True) if path.is_dir() else iter([""] * path.is_file())
+    # What can't be read counts as well: it is an entry of the list that a run goes on with.
+    found = file_names(path, hidden=True, unreadable=True)
+    names = found if path.is_dir() else iter([""] * path.is_file())
     hasher = hashlib.sha256(spec.encode())
     for name in names:
-        found = os.stat(path / name)
-        hasher.update(_bytes(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0"))
+        try:
+            facts = os.stat(path / name)
+            known = f"{facts.st_size}\0{facts.st_mtime_ns}"
+        except OSError:
+            known = ""
+        hasher.update(_bytes(f"{name}\0{known}\0"))
     return hasher.hexdigest()
 
 

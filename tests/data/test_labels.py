@@ -11,7 +11,7 @@ from PIL import Image
 
 from data import sources, tables, texts
 from data.errors import UserError
-from data.fingerprint import fingerprint
+from data.fingerprint import fingerprint, stamp
 from data.sources import Options, entries, label_table, labels
 
 from .conftest import read_source
@@ -166,7 +166,7 @@ def closed(monkeypatch):
 
 
 def test_folders_that_cannot_be_listed_are_unreadable(images, opened, closed):
-    before = fingerprint(f"folder:{images}")
+    before, begun = fingerprint(f"folder:{images}"), stamp(f"folder:{images}")
     (images / "y" / "closed").mkdir()
     options = Options(max_unreadable=0.5)
     source = read_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
@@ -175,6 +175,7 @@ def test_folders_that_cannot_be_listed_are_unreadable(images, opened, closed):
     assert (source.report.files, len(source.splits["all"])) == (7, 6)
     assert opened(WHOLE, max_unreadable=0.5).report.unreadable == {"y/closed/": why}
     assert fingerprint(f"folder:{images}") == before  # until it can be read
+    assert stamp(f"folder:{images}") != begun  # an entry more: other files in every part
     (images / "closed").mkdir()
     with pytest.raises(UserError, match=r"/closed can't be listed \(Permission denied\); mend"):
         read_source(f"folder:{images}", data_dir="", size=4, channels=1)

@@ -21,7 +21,6 @@ class LabelTable:
     """All rows of a table.
 
     Attributes:
-        path: of its file.
         files: what the rows name [N], with '/' between the parts.
         further: columns besides those that `docs/data.md` explains.
     """
@@ -32,7 +31,6 @@ class LabelTable:
         Raises:
             UserError: as `read_rows`.
         """
-        self.path = path
         rows, text = read_rows(path, ("file", "label")), pa.dictionary(pa.int32(), pa.string())
         first = next(rows)
         self.further = [name for name in first if name not in ("file", *_KNOWN)]

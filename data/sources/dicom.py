@@ -240,9 +240,21 @@ def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Pict
 def _spacing(dataset: Dataset, index: int) -> tuple[float, float, float]:
     """Mm between slices, rows and columns; in projections that of the detector."""
     found = nearest(dataset, index, ("PixelMeasuresSequence",), _MEASURES)
-    within = found.get("PixelSpacing") or found.get("ImagerPixelSpacing") or (np.nan, np.nan)
-    across = found.get("SpacingBetweenSlices") or found.get("SliceThickness") or np.nan
-    return float(across), float(within[0]), float(within[1])
+    rows, columns = _lengths(found, ("PixelSpacing", "ImagerPixelSpacing"), 2)
+    (across,) = _lengths(found, ("SpacingBetweenSlices", "SliceThickness"), 1)
+    return across, rows, columns
+
+
+def _lengths(found: Dataset, keywords: Sequence[str], count: int) -> list[float]:
+    """The first of some elements that holds so many lengths in mm; NaN where none does."""
+    for keyword in keywords:
+        try:
+            values = np.array(found.get(keyword), float).reshape(-1)
+        except (TypeError, ValueError):  # an empty text
+            continue
+        if len(values) == count and np.isfinite(values).all() and (values > 0).all():
+            return values.tolist()
+    return [np.nan] * count
 
 
 def _affine(dataset: Dataset, index: int, spacing: Sequence[float]) -> np.ndarray | None:
@@ -255,7 +267,7 @@ def _affine(dataset: Dataset, index: int, spacing: Sequence[float]) -> np.ndarra
     if (position.shape, direction.shape) != ((3,), (6,)) or not np.isfinite(position).all():
         return None
     across, down = direction[:3], direction[3:]
-    if not (is_frame(across, down) and np.isfinite(spacing).all() and min(spacing) > 0):
+    if not (is_frame(across, down) and np.isfinite(spacing).all()):
         return None
     between_slices, rows, columns = spacing
     normal = np.cross(across, down)

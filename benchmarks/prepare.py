@@ -1,6 +1,7 @@
 """Files per second and peak memory of `launch.prepare`, for folders of several sizes.
 
-    python -m benchmarks.prepare [--counts=10000,100000] [--size=64] [--workers=0] [--json=PATH]
+    python -m benchmarks.prepare [--counts=10000,100000] [--size=64] [--workers=0] [--table]
+        [--json=PATH]
 
 Every folder of small grey PNG files in two classes is made first and not timed. It is prepared by
 a process of its own, whose largest own memory (RssAnon) is sampled together with that of the
@@ -32,6 +33,10 @@ _COUNTS = flags.DEFINE_list(
 )
 _SIZE = flags.DEFINE_integer("size", 64, "Pixels a side, of the files too.", flag_values=FLAGS)
 _WORKERS = flags.DEFINE_integer("workers", 0, "As --config.data.workers.", 0, flag_values=FLAGS)
+_TABLE = flags.DEFINE_bool(
+    "table", False, "Take labels, patients, sites, sex and age bands from a table.",
+    flag_values=FLAGS,
+)  # fmt: skip
 _PREPARE = flags.DEFINE_string("prepare", "", "Only prepare this folder.", flag_values=FLAGS)
 _JSON = flags.DEFINE_string("json", None, "Write the numbers to this file.", flag_values=FLAGS)
 _SEED_IMAGES = 64  # different images; the others are copies of them under further names
@@ -54,11 +59,21 @@ def make_folder(root: pathlib.Path, count: int, size: int) -> None:
             path.write_bytes((root / "ab"[seed % 2] / f"image-{seed:07d}.png").read_bytes())
 
 
+def write_table(path: pathlib.Path, count: int) -> None:
+    """Writes a table of labels for such a folder."""
+    with path.open("w") as file:
+        file.write("file,label,patient,site,sex,age_band\n")
+        for i in range(count):
+            facts = f"site {i // 10 % 7},{'mf'[i // 10 % 2]},{i // 10 % 8 * 10}s"
+            file.write(f"{'ab'[i % 2]}/image-{i:07d}.png,{'ab'[i % 2]},patient {i // 10},{facts}\n")
+
+
 def measure(root: pathlib.Path) -> dict[str, float]:
     """Prepares a folder in this process; seconds, and MB before, at most, and of its children."""
     config = default.get_config()
     config.data.source = f"folder:{root}"
     config.data.size = _SIZE.value
+    config.data.labels = str(table) if (table := root.with_suffix(".csv")).exists() else ""
     config.data.real_per_class, config.data.workers = 0, _WORKERS.value
     peak = {"own": 0, "children": 0}
     ended = threading.Event()
@@ -110,6 +125,8 @@ def main(argv: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder) / "images"
             make_folder(root, count, _SIZE.value)
+            if _TABLE.value:
+                write_table(root.with_suffix(".csv"), count)
             done = subprocess.run(
                 [
                     *(sys.executable, "-m", "benchmarks.prepare", f"--prepare={root}"),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data import marks
+from data import marks, texts
 from data.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def check_columns(
     where: str,
     count: int,
     labels: np.ndarray,
-    ids: np.ndarray,
-    groups: np.ndarray | None,
+    ids: texts.Column,
+    groups: texts.Column | None,
     class_names: tuple[str, ...],
 ) -> None:
     """Refuse labels, ids and groups that don't fit `count` images of these classes.
@@ -67,11 +67,9 @@ def check_columns(
             f"{where}: image '{ids[wrong[0]]}' has label {labels[wrong[0]]}, out of range for "
             f"{classes} classes; labels go from 0 to {classes - 1}, -1 = missing."
         )
-    if len(np.unique(ids)) != len(ids):
-        names, counts = np.unique(ids, return_counts=True)
+    if (twice := texts.repeated(ids)) is not None:
         raise UserError(
-            f"{where}: the id '{names[counts.argmax()]}' occurs {counts.max()} times; "
-            "give every image its own id."
+            f"{where}: the id '{twice[0]}' occurs {twice[1]} times; give every image its own id."
         )
 
 

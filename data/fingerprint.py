@@ -38,7 +38,7 @@ def fingerprint(spec: str, labels: str = "") -> str:
         return tables.file_sha256(path)
     hasher = hashlib.sha256()
     for name in file_names(path, hidden=True):
-        hasher.update(f"{name}\0{os.path.getsize(path / name)}\0".encode())
+        hasher.update(_bytes(f"{name}\0{os.path.getsize(path / name)}\0"))
     return hasher.hexdigest()
 
 
@@ -52,9 +52,20 @@ def stamp(spec: str) -> str:
       spec: as for `fingerprint`, of something that is there.
     """
     path = pathlib.Path(spec.partition(":")[2]).expanduser()
-    names = file_names(path, hidden=True) if path.is_dir() else [""] if path.is_file() else []
+    # What can't be read counts as well: it is an entry of the list that a run goes on with.
+    found = file_names(path, hidden=True, unreadable=True)
+    names = found if path.is_dir() else iter([""] * path.is_file())
     hasher = hashlib.sha256(spec.encode())
     for name in names:
-        found = os.stat(path / name)
-        hasher.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+        try:
+            facts = os.stat(path / name)
+            known = f"{facts.st_size}\0{facts.st_mtime_ns}"
+        except OSError:
+            known = ""
+        hasher.update(_bytes(f"{name}\0{known}\0"))
     return hasher.hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    """As the system has it: names of files need not be UTF-8."""
+    return text.encode(errors="surrogateescape")

@@ -19,7 +19,6 @@ import json
 import pathlib
 import struct
 import zlib
-from collections.abc import Iterable
 
 import nibabel as nib
 import numpy as np
@@ -27,6 +26,7 @@ from pydicom import uid
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
+from data import texts
 from data.errors import UserError
 from data.sample_ids import parse_sample_id
 
@@ -48,9 +48,10 @@ def is_marked(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def marked(names: np.ndarray) -> np.ndarray:
+def marked(names: texts.Column) -> np.ndarray:
     """`is_marked` of ids [N], bool [N]."""
-    return np.char.startswith(names, PREFIX)
+    found = [np.char.startswith(block, PREFIX) for block in texts.blocks(names)]
+    return np.concatenate([np.zeros(0, bool), *found])
 
 
 def says_yes(value: object) -> bool:
@@ -58,19 +59,20 @@ def says_yes(value: object) -> bool:
     return str(value).strip().lower() in _TRUE
 
 
-def refuse(where: str, split: str, names: Iterable[str], policy: str) -> None:
+def refuse(where: str, split: str, names: texts.Column, policy: str) -> None:
     """Raise a UserError if a split of a source has synthetic images that it may not have.
 
     Args:
         where: the source, for the message.
         split: 'train', 'val', 'test' or 'all'.
-        names: ids of its images.
+        names: ids [N] of its images.
         policy: one of `POLICIES`.
     """
-    found = [name.removeprefix(PREFIX) for name in names if is_marked(name)]
-    if not found:
+    found = np.flatnonzero(marked(names))
+    if not found.size:
         return
-    what = f"{where}: {len(found)} images are marked as synthetic (the first is '{found[0]}')"
+    first = str(names[found[0]]).removeprefix(PREFIX)
+    what = f"{where}: {len(found)} images are marked as synthetic (the first is '{first}')"
     if split in ("val", "test"):
         raise UserError(
             f"{what} in the split '{split}'; validate and test on real images only: remove them."

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data import checks, record_writer, shards, tables
+from data import checks, record_writer, shards, tables, texts
 from data.errors import UserError
 
 # Images smaller than this in total are held in memory, larger sets are read record by record.
@@ -77,9 +77,9 @@ class Records(Protocol):
     """
 
     labels: np.ndarray
-    ids: np.ndarray
-    groups: np.ndarray | None
-    sites: np.ndarray | None
+    ids: texts.Column
+    groups: texts.Column | None
+    sites: texts.Column | None
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     dtype: np.dtype
@@ -107,9 +107,9 @@ class RecordsBase:
     """What in-memory and stored records have in common."""
 
     labels: np.ndarray
-    ids: np.ndarray
-    groups: np.ndarray | None
-    sites: np.ndarray | None = None
+    ids: texts.Column
+    groups: texts.Column | None
+    sites: texts.Column | None = None
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     dtype: np.dtype
@@ -132,9 +132,11 @@ class RecordsBase:
         for rows in record_writer.blocks(0, len(self), self.image_shape, self.dtype):
             hasher.update(np.ascontiguousarray(self.read_raw(rows)).data)
         hasher.update(np.ascontiguousarray(self.labels, "<i8").data)
-        for text in (self.ids, self.groups if self.groups is not None else ()):
-            # Length-prefixed: joining would let two different lists share a digest.
-            hasher.update(b"".join(b"%d:%s" % (len(t), t) for t in (str(s).encode() for s in text)))
+        for column in (self.ids, self.groups if self.groups is not None else np.array([])):
+            for block in texts.blocks(column):
+                # Length-prefixed: joining would let two different lists share a digest.
+                words = (str(word).encode() for word in block)
+                hasher.update(b"".join(b"%d:%s" % (len(word), word) for word in words))
             hasher.update(b";")
         return hasher.hexdigest()
 
@@ -232,18 +234,22 @@ class Columns:
     """What is known of N records besides their images; as the attributes of `Records`."""
 
     labels: np.ndarray
-    ids: np.ndarray
-    groups: np.ndarray | None = None
-    sites: np.ndarray | None = None
+    ids: texts.Column
+    groups: texts.Column | None = None
+    sites: texts.Column | None = None
     synthetic: bool = False
 
 
 class StoredRecords(RecordsBase):
-    """Records too large for memory: labels and ids are held, pixels are read when asked for."""
+    """Records too large for memory: labels and ids are held, pixels are read when asked for.
+
+    Attributes:
+        order: int64 [N], the rows of what is stored.
+    """
 
     def __init__(self, stored: _Stored, order: np.ndarray, columns: "Columns") -> None:
         """Records whose images are rows ``order`` [N] of ``stored``."""
-        self._stored, self._order, self._columns = stored, order, columns
+        self._stored, self.order, self._columns = stored, order, columns
         self.labels, self.ids, self.groups = columns.labels, columns.ids, columns.groups
         self.sites, self.synthetic = columns.sites, columns.synthetic
         self.class_names, self.dtype = stored.class_names, stored.dtype
@@ -251,7 +257,7 @@ class StoredRecords(RecordsBase):
 
     def read_raw(self, indices: np.ndarray) -> np.ndarray:
         """See `Records.read_raw`."""
-        return self._stored.read_images(self._order[indices])
+        return self._stored.read_images(self.order[indices])
 
     def subset(self, indices: np.ndarray) -> "StoredRecords":
         """See `Records.subset`."""
@@ -264,12 +270,12 @@ class StoredRecords(RecordsBase):
             sites=None if columns.sites is None else columns.sites[chosen],
             synthetic=columns.synthetic,
         )
-        return StoredRecords(self._stored, self._order[chosen], part)
+        return StoredRecords(self._stored, self.order[chosen], part)
 
     def without_labels(self) -> "StoredRecords":
         """See `Records.without_labels`."""
         columns = dataclasses.replace(self._columns, labels=np.full(len(self), -1, np.int64))
-        return StoredRecords(self._stored, self._order, columns)
+        return StoredRecords(self._stored, self.order, columns)
 
 
 def as_indices(indices: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 
-from data import tables
+from data import tables, texts
 from data.errors import UserError, reason
 from data.records import Records
 from data.sources import Source
@@ -20,12 +21,12 @@ _FROM = {name: (name, "train", "all") for name in NAMES}
 
 def write(path: pathlib.Path, splits: Splits) -> None:
     """Write which split every image is in: a Parquet table of columns id and split."""
-    parts = [(name, getattr(splits, name).ids) for name in NAMES]
-    columns = {
-        "id": np.concatenate([ids for _, ids in parts]),
-        "split": np.concatenate([np.full(len(ids), name) for name, ids in parts]),
-    }
-    tables.write_parquet(path, columns)
+    schema = pa.schema([("id", pa.string()), ("split", pa.string())])
+    with tables.parquet_writer(path, schema) as writer:
+        for name in NAMES:
+            for ids in texts.blocks(getattr(splits, name).ids):
+                columns = [ids.tolist(), [name] * len(ids)]
+                writer.write_table(pa.table(dict(zip(schema.names, columns, strict=True)), schema))
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data import marks
+from data import marks, texts
 from data.checks import check_split_allowed
 from data.errors import UserError
 from data.records import Records
@@ -46,7 +46,8 @@ class Splits:
         for name in ("val", "test"):
             check_split_allowed(name, getattr(self, name))
         for name in ("train", "unlabelled"):
-            if (found := getattr(self, name).ids[marks.marked(getattr(self, name).ids)]).size:
+            ids = getattr(self, name).ids
+            if len(found := ids[marks.marked(ids)]):
                 raise UserError(
                     f"the '{name}' split would hold synthetic images, such as "
                     f"'{found[0].removeprefix(marks.PREFIX)}'; they belong into 'imported'."
@@ -165,7 +166,7 @@ def check_disjoint(spec: str, named: Mapping[str, Records]) -> None:
             left, right = getattr(named[a], what), getattr(named[b], what)
             if left is None or right is None:
                 continue
-            shared = np.intersect1d(left, right)
+            shared = texts.shared(left, right)
             shared = shared[shared != ""]  # an unknown group is nobody's
             if shared.size:
                 raise UserError(
@@ -178,9 +179,13 @@ def _groups_of(records: Records, indices: np.ndarray) -> np.ndarray:
     """Group number per image at ``indices``; an unknown group ('') is a group of its own."""
     if records.groups is None:
         return np.arange(len(indices))
-    names = records.groups[indices]
-    names = np.where(names == "", np.char.add("\0", records.ids[indices]), names)
-    return np.unique(names, return_inverse=True)[1]
+    groups = records.groups[indices]
+    numbers, _ = texts.numbers(groups)
+    unknown = np.flatnonzero(numbers == 0)  # '' is the first of all
+    if unknown.size and groups[int(unknown[0])] == "":
+        numbers += len(unknown) - 1
+        numbers[unknown], _ = texts.numbers(records.ids[indices[unknown]])
+    return numbers
 
 
 def _strata(records: Records, indices: np.ndarray) -> tuple[np.ndarray, int]:
@@ -191,8 +196,10 @@ def _strata(records: Records, indices: np.ndarray) -> tuple[np.ndarray, int]:
     labels, classes = records.labels[indices], len(records.class_names)
     if records.sites is None:
         return labels[:, None], classes
-    pairs = np.char.add(np.char.add(labels.astype(np.str_), "\0"), records.sites[indices])
-    stratum = np.unique(pairs, return_inverse=True)[1]
+    site, sites = texts.numbers(records.sites[indices])
+    # In the order of labels as text, then of sites.
+    rank = np.argsort(np.argsort(np.arange(classes).astype(np.str_)))
+    stratum = np.unique(rank[labels] * sites + site, return_inverse=True)[1]
     return np.stack([labels, classes + stratum], axis=1), classes + int(stratum.max(initial=-1)) + 1
 
 
@@ -200,7 +207,7 @@ def _group_counts(records: Records, labelled: np.ndarray) -> tuple[np.ndarray, n
     """Group number of every image [n], and images of every group and stratum [G, S]."""
     groups = _groups_of(records, labelled)
     columns, strata = _strata(records, labelled)
-    counts = np.zeros((groups.max(initial=-1) + 1, strata))
+    counts = np.zeros((groups.max(initial=-1) + 1, strata), np.int32)
     for column in columns.T:
         np.add.at(counts, (groups, column), 1)
     return groups, counts

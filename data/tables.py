@@ -250,14 +250,14 @@ def _reading(path: PathLike) -> Iterator[None]:
         ) from None
 
 
-def read_table(path: PathLike) -> pa.Table:
-    """Read a parquet file as an Arrow table.
+def read_table(path: PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet file, or some columns of it, as an Arrow table.
 
     Raises:
         UserError: the file is missing or is not a whole parquet file.
     """
     with _reading(path):
-        return pq.read_table(path)
+        return pq.read_table(path, columns=None if columns is None else list(columns))
 
 
 def read_batches(path: PathLike, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

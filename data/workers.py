@@ -64,15 +64,14 @@ def _shared(
     try:
         pending = collections.deque(pool.submit(do, task) for task in first)
         while pending:
-            try:
-                result = pending.popleft().result()
-            except loky.process_executor.TerminatedWorkerError:
-                raise UserError(
-                    "a process that read images was killed, perhaps for want of memory; the same "
-                    "command goes on, with --config.data.workers=1 in less memory."
-                ) from None
+            result = pending.popleft().result()
             pending.extend(pool.submit(do, task) for task in itertools.islice(tasks, 1))
             yield result
+    except loky.process_executor.TerminatedWorkerError:
+        raise UserError(
+            "a process that read images was killed, perhaps for want of memory; the same command "
+            "goes on, with --config.data.workers=1 in less memory."
+        ) from None
     finally:
         pool.shutdown(wait=True, kill_workers=True)
 

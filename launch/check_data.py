@@ -111,6 +111,7 @@ def _numbers(
         "source": seen.spec,
         "images": len(seen),
         "counts": data_page.counts(seen),
+        "subgroups": data_page.subgroups(seen),
         "findings": [{"level": one.level, "text": one.text} for one in sentences],
         "duplicates": {"pairs": len(doubles.pairs), "listed": pairs},
         "files": seen.files,

@@ -30,6 +30,9 @@ BITS = flags.DEFINE_enum(
 )
 KEPT_BY = flags.DEFINE_string("kept_by", "", "Only images of the second pool this filter kept.")
 TO = flags.DEFINE_string("to", "", "Folder to make; by default WORKDIR/export/WHAT-FORMAT.")
+# What the source tells of an image, until it does.
+_SPACING = ("pixel_slice", "pixel_row", "pixel_column")
+_UNKNOWN = dict.fromkeys(("low", "high", *_SPACING), np.nan) | {"affine": ""}
 _SOFTWARE = f"VRN {version.VERSION}"
 
 _Place = Callable[[int], tuple[pathlib.PurePath, About]]
@@ -116,7 +119,7 @@ def _of_data(workdir: pathlib.Path, record: dict) -> list[_Part]:
     path = workdir / "data" / "intensity.parquet"
     if path.exists():
         columns = tables.read_parquet(path)
-        names = [name for name in ("low", "high", "affine") if name in columns]
+        names = [name for name in _UNKNOWN if name in columns]
         rows = zip(*(columns[name].tolist() for name in names), strict=True)
         known = {
             name: dict(zip(names, row, strict=True))
@@ -139,13 +142,14 @@ def _of_split(
         # The path of the source's file may name a patient, so files are numbered.
         name = f"{split}-{row:06d}"
         group = "" if part.groups is None else str(part.groups[row])
-        of = {"low": np.nan, "high": np.nan, "affine": ""} | known.get(str(part.ids[row]), {})
+        of = _UNKNOWN | known.get(str(part.ids[row]), {})
         about = About(
             name=name, class_name=part.class_names[label] if label >= 0 else "",
             synthetic=marks.is_marked(str(part.ids[row])),
             facts={"Split": split, "DataDigest": digest},
             owner=tables.json_sha256([digest, group])[:16] if group else "", group=digest,
-            low=of["low"], high=of["high"], software=_SOFTWARE, affine=_affine(of["affine"]),
+            low=of["low"], high=of["high"], software=_SOFTWARE,
+            spacing=tuple(of[name] for name in _SPACING), affine=_affine(of["affine"]),
         )  # fmt: skip
         # Imported images are where a source has them, so that the folder can be one again.
         folder = "train" if split == prepare.IMPORTED else split
@@ -155,7 +159,7 @@ def _of_split(
 
 
 def _affine(text: str) -> np.ndarray | None:
-    """The affine [4, 4] of a volume from its upper three rows as JSON; None of other images."""
+    """The affine [4, 4] of an image from its upper three rows as JSON; None where unknown."""
     return np.array([*json.loads(text), [0, 0, 0, 1]], np.float64) if text else None
 
 

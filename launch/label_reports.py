@@ -15,7 +15,7 @@ from absl import flags
 
 from data import reports, tables
 from data.errors import UserError
-from data.sources.labels import read_rows
+from data.sources.label_table import read_rows
 from launch import cli, distributed
 
 REPORTS = flags.DEFINE_string(
@@ -37,7 +37,7 @@ def run(
     findings = {name: tuple(terms) for name, terms in config.reports.findings.items()}
     if not findings:
         raise UserError("config.reports.findings is empty; see configs/chest_reports.py")
-    rows = read_rows(pathlib.Path(REPORTS.value).expanduser(), ("file", "report"))
+    rows = list(read_rows(pathlib.Path(REPORTS.value).expanduser(), ("file", "report")))
     labels, audit = [], []
     for row in rows:
         found = reports.label(row.pop("report"), findings, config.reports.normal)

@@ -29,7 +29,7 @@ _AXIS, _STRIDE, _SALT = ("nifti",), ("video",), ("dicom", "nifti", "video")
 # Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
 _SPOOL, _FACTS = ".spool", ".facts.json"
 # What another version of the program left unfinished is begun again if it is laid out otherwise.
-_LAYOUT = "layout 2"
+_LAYOUT = "layout 3"
 
 
 @distributed.main_only
@@ -92,7 +92,7 @@ def _make(
         cli.say(f"data: all files that can't be read: {folder / 'unreadable.json'}")
         raise
     made = _split(data, source)
-    source.spool.range_of(made.train.ids)
+    source.spool.range_of(made.train)
     parts = {name: getattr(made, name) for name in SPLITS if len(getattr(made, name))}
     record_writer.fill(
         aside,

@@ -88,7 +88,7 @@ def survey(spec: str, *, data_dir: str | os.PathLike[str], options: Options) -> 
             total += seen.histogram
         _choose(chosen.setdefault(item.label, []), item.id, len(rows), tile)
         rows.append((item, dataclasses.replace(seen, histogram=None)))
-        columns.append({"site": item.site, **item.columns})
+        columns.append({"site": item.site, **_without_masks(item.columns)})
     if not rows:
         name, why = next(iter(unreadable.items()), ("it", "is empty"))
         raise UserError(f"{spec}: not one image can be read; {name} {why.rstrip('.')}.")
@@ -118,6 +118,11 @@ def _columns(items: Sequence[Item], seen: Sequence[Facts]) -> dict[str, np.ndarr
         "digests": np.array([x.digest for x in seen], f"V{len(seen[0].digest)}"),
         "thumbnails": np.stack([x.thumbnail for x in seen]).reshape(-1, SIDE, SIDE),
     }
+
+
+def _without_masks(columns: Mapping[str, str]) -> dict[str, str]:
+    """What may tell groups of patients apart."""
+    return {name: value for name, value in columns.items() if name != "mask"}
 
 
 def _filled(columns: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:

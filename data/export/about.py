@@ -24,7 +24,9 @@ class About:
         group: digest of the set it belongs to.
         low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
         software: name and version of this program.
-        affine: of a volume, [4, 4] from (d, h, w, 1) to mm to the right, anterior and superior.
+        spacing: mm between slices, rows and columns; NaN where unknown.
+        affine: [4, 4] from (d, h, w, 1) to mm to the right, anterior and superior; d is 0 for
+            images; None where unknown.
     """
 
     name: str
@@ -36,6 +38,7 @@ class About:
     low: float
     high: float
     software: str
+    spacing: tuple[float, float, float] = (np.nan, np.nan, np.nan)
     affine: np.ndarray | None = None
 
     def description(self) -> str:
@@ -58,6 +61,10 @@ class About:
     def has_units(self) -> bool:
         """Whether it is known what pixels stand for."""
         return bool(np.isfinite([self.low, self.high]).all()) and self.low != self.high
+
+    def has_spacing(self) -> bool:
+        """Whether it is known how far apart rows and columns are; some headers say 0 mm."""
+        return all(np.isfinite(x) and x > 0 for x in self.spacing[1:])
 
 
 def quantised(image: np.ndarray, bits: int) -> np.ndarray:

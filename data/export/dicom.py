@@ -39,6 +39,8 @@ def write(path: pathlib.Path, image: np.ndarray, about: About, bits: int) -> Non
         kind = "MONOCHROME1" if inverted else "MONOCHROME2"
         dataset.set_pixel_data(pixels[..., 0], kind, bits)
         _values(dataset, about, bits)
+    if about.has_spacing():
+        dataset.PixelSpacing = [_decimal(x) for x in about.spacing[1:]]
     # Here, for setting pixels gives a random one.
     dataset.SOPInstanceUID = _uid("instance", about.group, about.name)
     dataset.save_as(path, enforce_file_format=True)

@@ -11,6 +11,8 @@ from data import marks
 from data.export.about import About, check_shape
 
 SUFFIX = ".nii.gz"
+# From indices of NIfTI to (slice, row, column).
+_FASTEST_FIRST = np.eye(4)[[2, 1, 0, 3]]
 
 
 def check(shape: tuple[int, ...], bits: int) -> None:
@@ -21,15 +23,16 @@ def check(shape: tuple[int, ...], bits: int) -> None:
 def write(path: pathlib.Path, image: np.ndarray, about: About, bits: int) -> None:
     """Write stored pixels [H, W, 1] or [D, H, W, 1] in their own type.
 
-    A slice lies as a viewer shows axial ones: rows from anterior, columns from the patient's right.
-    A volume lies where it did. scl_slope and scl_inter turn stored values into those of the source.
-    The extension says what image it is, and of which values the stored range is made.
+    Slices and volumes lie where they did; where that is not known, as axial ones do in a viewer:
+    rows from anterior, columns from the patient's right. scl_slope and scl_inter turn stored values
+    into those of the source. The extension says what image it is, and of which values the stored
+    range is made.
     """
     del bits
     low, high = (
         (-1.0, 1.0) if image.dtype == np.float32 else (0.0, float(np.iinfo(image.dtype).max))
     )
-    volume = _volume(image, about.affine)
+    volume = _volume(image, about)
     facts = about.as_json() | {"range": [low, high]}
     if about.has_units():
         slope = (about.high - about.low) / (high - low)
@@ -46,13 +49,24 @@ def write(path: pathlib.Path, image: np.ndarray, about: About, bits: int) -> Non
     path.write_bytes(gzip.compress(content, compresslevel=6, mtime=0))
 
 
-def _volume(image: np.ndarray, affine: np.ndarray | None) -> nib.Nifti1Image:
-    if image.ndim == 3:
-        voxels = image[::-1, ::-1, 0].T[..., None]
-        return nib.Nifti1Image(voxels, np.eye(4), dtype=image.dtype)
-    if affine is None:  # not known, so as records lie: to superior, posterior, left
-        affine = np.array([[0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-    # Indices as NIfTI has them, the fastest first.
-    volume = nib.Nifti1Image(image[..., 0].T, affine[:, [2, 1, 0, 3]], dtype=image.dtype)
-    volume.header.set_xyzt_units("mm")
+def _volume(image: np.ndarray, about: About) -> nib.Nifti1Image:
+    """Voxels, and where they lie as far as that is known."""
+    if image.ndim == 4:
+        voxels, turn = image[..., 0].T, _FASTEST_FIRST
+    else:
+        voxels, turn = image[::-1, ::-1, 0].T[..., None], _FASTEST_FIRST @ np.diag([-1, -1, 1, 1])
+        turn[[2, 1], 3] = image.shape[1] - 1, image.shape[0] - 1
+    known = about.affine is not None or about.has_spacing()
+    affine = _as_axial(about.spacing) if about.affine is None else about.affine
+    volume = nib.Nifti1Image(voxels, affine @ turn, dtype=image.dtype)
+    if known:
+        volume.header.set_xyzt_units("mm")
     return volume
+
+
+def _as_axial(spacing: tuple[float, float, float]) -> np.ndarray:
+    """An affine [4, 4] from (slice, row, column) to superior, posterior and left."""
+    between_slices, rows, columns = (x if np.isfinite(x) and x > 0 else 1.0 for x in spacing)
+    return np.array(
+        [[0, 0, -columns, 0], [0, -rows, 0, 0], [between_slices, 0, 0, 0], [0, 0, 0, 1]]
+    )

@@ -20,6 +20,8 @@ def write(path: pathlib.Path, image: np.ndarray, about: About, bits: int) -> Non
     facts = about.as_json()
     if about.has_units():
         facts["values"] = [about.low, about.high]
+    if about.has_spacing():
+        facts["spacing"] = [x if np.isfinite(x) else None for x in about.spacing]
     if about.affine is not None:
         facts["affine"] = about.affine.tolist()
     with path.open("wb") as file:

@@ -158,8 +158,9 @@ def _moved(
     """The affine of voxels that are `zooms` times as large, the first of them at `start`."""
     if affine is None:
         return None
-    step = np.diag([*zooms, 1.0])
-    step[:-1, -1] = start
+    step = np.eye(4)
+    axes = range(3 - len(zooms), 3)  # an image is the slice 0 of its volume
+    step[axes, axes], step[axes, 3] = zooms, start
     return affine @ step
 
 

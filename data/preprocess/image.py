@@ -23,7 +23,7 @@ class Image:
         spacing: mm between rows and between columns, before them between the slices of a volume;
             NaN where unknown, or none at all.
         window: ends of the window in the file's header, in its units; NaN where there is none.
-        affine: of a volume, [4, 4] from voxels (d, h, w, 1) to mm; see `Picture`.
+        affine: [4, 4] from voxels (d, h, w, 1) to mm, or None; see `Picture`.
     """
 
     values: np.ndarray

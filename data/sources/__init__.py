@@ -94,9 +94,9 @@ def open_source(
     stored, report = read(
         listing, spool, size=size, channels=channels, options=options, processes=processes
     )
-    splits = stored.records(dict.fromkeys(entry.split for entry in listing.entries))
+    splits = stored.records(listing.splits())
     for name, records in splits.items():
-        marks.refuse(where, name, records.ids.tolist(), options.synthetic)
+        marks.refuse(where, name, records.ids, options.synthetic)
         present = np.bincount(
             records.labels[records.labels >= 0], minlength=len(records.class_names)
         )

@@ -23,6 +23,10 @@ _DISPLAY = (
     "WindowWidth", "VOILUTFunction",
 )  # fmt: skip
 GREY = ("MONOCHROME1", "MONOCHROME2")
+# Where slices lie; enhanced files have it per frame.
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+PLACE_GROUPS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MEASURES = ("PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness")
 # Nothing else is read from a header: names and dates never come into memory.
 _TAGS = (
@@ -61,14 +65,15 @@ def list_dicom(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, shown, "dicom", str(path))
 
 
-def find_files(folder: pathlib.Path) -> list[str]:
+def find_files(folder: pathlib.Path) -> Iterator[str]:
     """Files that say they are DICOM, in content or by name; a DICOMDIR only lists others."""
-    return [
-        name
-        for name in labels.visible_files(folder)
-        if name.rpartition("/")[2].upper() != "DICOMDIR"
-        and (name.lower().endswith(_SUFFIXES) or _has_magic(f"{folder}/{name}"))
-    ]
+    return labels.visible_files(
+        folder,
+        lambda name: (
+            name.rpartition("/")[2].upper() != "DICOMDIR"
+            and (name.lower().endswith(_SUFFIXES) or _has_magic(f"{folder}/{name}"))
+        ),
+    )
 
 
 def _has_magic(path: str) -> bool:
@@ -98,9 +103,9 @@ def decode(entry: Entry, windowed: bool = True) -> Decoded:
     if kind in GREY:
         pictures = _grey(dataset, frames[..., 0], windowed)
     elif kind == "PALETTE COLOR":
-        pictures = _colour(apply_color_lut(frames[..., 0], dataset))
+        pictures = _colour(dataset, apply_color_lut(frames[..., 0], dataset))
     else:
-        pictures = _colour(frames)
+        pictures = _colour(dataset, frames)
     return Decoded(pictures, owner=owner(dataset, entry))
 
 
@@ -189,12 +194,14 @@ def owner(dataset: Dataset, entry: Entry) -> str:
     return f"study\0{study}" if study else f"folder\0{pathlib.PurePosixPath(entry.name).parent}"
 
 
-def _colour(frames: np.ndarray) -> Iterator[Picture]:
+def _colour(dataset: Dataset, frames: np.ndarray) -> Iterator[Picture]:
     """Frames [N, H, W, 3] as uint8; palettes may have 16 bits, of which the upper 8 are kept."""
     for index, frame in enumerate(frames):
         if frame.dtype.itemsize > 1:
             frame = frame >> 8
-        yield Picture(frame.astype(np.uint8), index)
+        spacing = _spacing(dataset, index)
+        affine = _affine(dataset, index, spacing)
+        yield Picture(frame.astype(np.uint8), index, spacing=spacing, affine=affine)
 
 
 def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Picture]:
@@ -215,6 +222,7 @@ def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Pict
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             unit, low, high = 1 - unit, high, low
         pixels = np.rint(unit * np.iinfo(dtype).max).astype(dtype)
+        spacing = _spacing(dataset, index)
         yield Picture(
             pixels[..., None],
             frame=index,
@@ -223,17 +231,57 @@ def _grey(dataset: Dataset, frames: np.ndarray, windowed: bool) -> Iterator[Pict
             bits=dataset.BitsStored,
             minimum=float(values.min()),
             maximum=float(values.max()),
-            spacing=_spacing(dataset, index),
+            spacing=spacing,
             window=window,
+            affine=_affine(dataset, index, spacing),
         )
 
 
 def _spacing(dataset: Dataset, index: int) -> tuple[float, float, float]:
     """Mm between slices, rows and columns; in projections that of the detector."""
     found = nearest(dataset, index, ("PixelMeasuresSequence",), _MEASURES)
-    within = found.get("PixelSpacing") or found.get("ImagerPixelSpacing") or (np.nan, np.nan)
-    across = found.get("SpacingBetweenSlices") or found.get("SliceThickness") or np.nan
-    return float(across), float(within[0]), float(within[1])
+    rows, columns = _lengths(found, ("PixelSpacing", "ImagerPixelSpacing"), 2)
+    (across,) = _lengths(found, ("SpacingBetweenSlices", "SliceThickness"), 1)
+    return across, rows, columns
+
+
+def _lengths(found: Dataset, keywords: Sequence[str], count: int) -> list[float]:
+    """The first of some elements that holds so many lengths in mm; NaN where none does."""
+    for keyword in keywords:
+        try:
+            values = np.array(found.get(keyword), float).reshape(-1)
+        except (TypeError, ValueError):  # an empty text
+            continue
+        if len(values) == count and np.isfinite(values).all() and (values > 0).all():
+            return values.tolist()
+    return [np.nan] * count
+
+
+def _affine(dataset: Dataset, index: int, spacing: Sequence[float]) -> np.ndarray | None:
+    """From (slice, row, column) of a frame to mm, as NIfTI has it; None where nothing tells."""
+    found = nearest(dataset, index, PLACE_GROUPS, PLACE)
+    try:
+        position, direction = (np.array(found[name].value, float) for name in PLACE[:2])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if (position.shape, direction.shape) != ((3,), (6,)) or not np.isfinite(position).all():
+        return None
+    across, down = direction[:3], direction[3:]
+    if not (is_frame(across, down) and np.isfinite(spacing).all()):
+        return None
+    between_slices, rows, columns = spacing
+    normal = np.cross(across, down)
+    affine = np.eye(4)
+    affine[:3] = np.stack(
+        [normal * between_slices, down * rows, across * columns, position], axis=1
+    )
+    return LPS_TO_RAS @ affine
+
+
+def is_frame(across: np.ndarray, down: np.ndarray) -> bool:
+    """Whether both are unit vectors at a right angle; with room for the digits of a header."""
+    products = np.array([across @ across - 1, down @ down - 1, across @ down])
+    return bool((np.abs(products) < 0.01).all())
 
 
 def display(dataset: Dataset, index: int) -> Dataset:

@@ -62,7 +62,7 @@ def read(
     )
     step = min(max(1, len(entries) // _PARTS), _PART_FILES)
     starts = range(0, len(entries), step)
-    lengths = [len(entries[start : start + step]) for start in starts]
+    lengths = [min(step, len(entries) - start) for start in starts]
     todo = [i for i in range(len(starts)) if not parts.facts_path(folder, i).exists()]
     jobs = (parts.Part(work, i, entries[starts[i] : starts[i] + step]) for i in todo)
     with tqdm(

@@ -1,6 +1,7 @@
 """Image files that Pillow reads, and .npy files: class folders, or a folder and a table."""
 
 import pathlib
+from collections.abc import Iterator
 
 from data import images as image_files
 from data.errors import RefusedError, UserError
@@ -18,9 +19,9 @@ def list_folder(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, decode, "folder", str(path))
 
 
-def _image_files(folder: pathlib.Path) -> list[str]:
+def _image_files(folder: pathlib.Path) -> Iterator[str]:
     kinds = (*image_files.EXTENSIONS, ".npy")
-    return [name for name in labels.visible_files(folder) if name.lower().endswith(kinds)]
+    return labels.visible_files(folder, lambda name: name.lower().endswith(kinds))
 
 
 def decode(entry: Entry) -> Decoded:
@@ -33,7 +34,7 @@ def decode(entry: Entry) -> Decoded:
         path = pathlib.Path(entry.file)
         if path.suffix.lower() in tiff.SUFFIXES:
             return tiff.decode(entry)
-        read = image_files.read_array if path.suffix == ".npy" else image_files.read_image
+        read = image_files.read_array if path.suffix.lower() == ".npy" else image_files.read_image
         return Decoded([Picture(read(path))])
     except UserError as error:
         raise RefusedError(str(error).removeprefix(f"{entry.file} ")) from None

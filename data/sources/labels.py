@@ -1,27 +1,32 @@
 """Which label each file of a folder has: from class folders, or from a table."""
 
-import csv
 import dataclasses
+import itertools
+import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from data import marks
+from data import marks, texts
 from data.errors import UserError, reason
-from data.folders import file_names
+from data.folders import as_text, file_names, subfolders
+from data.sources.entries import PATH, Files, collect
+from data.sources.label_table import LabelTable, in_blocks, normal
 from data.sources.raw import FLAG, SPLITS, Entry
 
-_COLUMNS = ("file", "label", "patient", "site", "split", "mask")
+_KEPT = ("patient", "site", "mask")
+_BLOCK = 1 << 12
+
+# Names of files below a folder, '/' between their parts, in order.
+Find = Callable[[pathlib.Path], Iterable[str]]
 
 
-# Names of files below a folder, '/' between their parts, sorted.
-Find = Callable[[pathlib.Path], list[str]]
-
-
-def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[list[Entry], list[str]]:
+def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[Files, list[str]]:
     """Files with their labels, and the class names in label order.
 
     Without a table the files lie in ROOT/<class>/… or ROOT/<split>/<class>/…. The file
@@ -40,7 +45,7 @@ def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[list
         raise UserError(f"{root} is no folder; give one with {FLAG}={kind}:PATH.")
     if table:
         return _from_table(root, find, pathlib.Path(table).expanduser())
-    return _from_folders(root, find)
+    return _from_folders(root, find, kind)
 
 
 def marked(entry: Entry, root: pathlib.Path) -> Entry:
@@ -53,43 +58,48 @@ def marked(entry: Entry, root: pathlib.Path) -> Entry:
     return entry
 
 
-def visible_files(folder: pathlib.Path) -> list[str]:
-    """Names of all files below a folder, folder by folder, without hidden ones."""
-    # A link that leads nowhere is to be listed as unreadable.
-    return file_names(folder, hidden=False, dangling=True)
+def visible_files(folder: pathlib.Path, counts: Callable[[str], bool]) -> Iterator[str]:
+    """Names in UTF-8 of the files below a folder that count, folder by folder, without hidden ones.
+
+    What can't be read is there too, for the list of unreadable files; see `data.folders`.
+    """
+    found = file_names(folder, hidden=False, unreadable=True)
+    return (as_text(name) for name in found if name.endswith("/") or counts(name))
 
 
 # --- class folders -------------------------------------------------------------------------------
 
 
-def _from_folders(root: pathlib.Path, find: Find) -> tuple[list[Entry], list[str]]:
-    splits = {SPLITS[child.name]: child for child in _subfolders(root) if child.name in SPLITS}
+def _from_folders(root: pathlib.Path, find: Find, kind: str) -> tuple[Files, list[str]]:
+    splits = {SPLITS[child.name]: child for child in subfolders(root) if child.name in SPLITS}
     splits = splits or {"all": root}
     names = _listed_names(root) or sorted(
-        {child.name for folder in splits.values() for child in _subfolders(folder)}
+        {child.name for folder in splits.values() for child in subfolders(folder)}
     )
     if not names:
         raise UserError(
             f"{root} has no class folders; put the images of each class into one, or give a table "
             "with --config.data.labels."
         )
-    found = []
-    for split, folder in splits.items():
-        for label, name in enumerate(names):
-            here = find(folder / name)
-            if not here:
-                raise UserError(
-                    f"{folder / name} holds no images; class '{name}' is empty: "
-                    "add some or leave the class out."
-                )
-            below = (folder / name).relative_to(root).as_posix()
-            names_here = (f"{below}/{file}" for file in here)
-            found += [Entry(f"{root}/{file}", file, label, split) for file in names_here]
-    return found, names
+    _complain(
+        [as_text(name) for name in names if as_text(name) != name],
+        f"{root}: {{count}} of its class folders have names that are not UTF-8, the first is "
+        "'{first}'; rename them.",
+    )
 
+    def rows() -> Iterator[dict[str, Any]]:
+        for split, folder in splits.items():
+            for label, name in enumerate(names):
+                below, file = (folder / name).relative_to(root).as_posix(), None
+                for file in find(folder / name):
+                    yield {PATH: f"{below}/{file}", "label": label, "split": split}
+                if file is None:
+                    raise UserError(
+                        f"{folder / name} holds no files that {kind}: reads; class '{name}' is "
+                        "empty: add some or leave the class out."
+                    )
 
-def _subfolders(path: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return collect(str(root), rows()), names
 
 
 def _listed_names(root: pathlib.Path) -> list[str]:
@@ -107,145 +117,100 @@ def _listed_names(root: pathlib.Path) -> list[str]:
 # --- table ---------------------------------------------------------------------------------------
 
 
-def _from_table(
-    root: pathlib.Path, find: Find, table: pathlib.Path
-) -> tuple[list[Entry], list[str]]:
-    rows: dict[str, list[dict[str, str]]] = {}
-    for row in _read_table(table):
-        rows.setdefault(row["file"], []).append(row)
-    masks = {_normal(row["mask"]) for same in rows.values() for row in same if row["mask"]}
+def _from_table(root: pathlib.Path, find: Find, path: pathlib.Path) -> tuple[Files, list[str]]:
+    if not path.is_file():
+        raise UserError(f"--config.data.labels={path} does not exist; mend the path.")
+    table = LabelTable(path)
+    masks = {normal(mask) for mask in table.values("mask")}
     _complain(
         [mask for mask in sorted(masks) if not _below(root, mask)],
-        f"{table}: {{count}} of its masks are missing below {root}, the first is '{{first}}'; "
+        f"{path}: {{count}} of its masks are missing below {root}, the first is '{{first}}'; "
         "mend the column or leave it out.",
     )
-    # A row may name a file too damaged to be found by its content; it is then listed as unreadable.
-    named = [name for name in rows if _below(root, name)]
-    matches = {
-        name: [row for prefix in _prefixes(name) for row in rows.get(prefix, ())]
-        for name in sorted({*find(root), *named} - masks)
-    }
-    used = {row["file"] for found in matches.values() for row in found}
+    names = _class_names(root, set(table.values("label")))
+    numbers, used = {name: k for k, name in enumerate(names)}, np.zeros(len(table.files), bool)
+    nameless, twofold, unsplit = _Complaint(), _Complaint(), _Complaint()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        images = (name for name in _images(root, find, table.files) if name not in masks)
+        for block in in_blocks(images, _BLOCK):
+            for name, matching in zip(block, table.matches(block), strict=True):
+                used[list(matching)] = True
+                found = list(matching.values())
+                if not found and name.endswith("/"):
+                    continue  # a folder that can't be listed and that no row names: lost+found
+                if not found:
+                    nameless.add(name)
+                if len({row["label"] for row in found if row["label"]}) > 1:
+                    twofold.add(name)
+                split = _split(_first(found, "split"), path)
+                if split == "all":
+                    unsplit.add(name)
+                known = {key: _first(found, key) for key in (*_KEPT, *table.further)}
+                label = numbers.get(_first(found, "label"), -1)
+                yield {PATH: name, "label": label, "split": split, **known}
+
+    files = collect(str(root), rows(), ("mask", *table.further))
     _complain(
-        [name for name in rows if name not in used],
-        f"{table}: {{count}} of its rows match no image below {root}, the first has file "
+        table.files[~used].tolist(),
+        f"{path}: {{count}} of its rows match no image below {root}, the first has file "
         "'{first}'; mend the path or remove the row.",
     )
-    _complain(
-        [name for name, found in matches.items() if not found],
-        f"{table} has no row for {{count}} of the images below {root}, the first is '{{first}}'; "
-        "add a row, name it as a mask, or move the file elsewhere.",
+    nameless.say(
+        f"{path} has no row for {{count}} of the images below {root}, the first is '{{first}}'; "
+        "add a row, name it as a mask, or move the file elsewhere."
     )
-    _complain(
-        [name for name, found in matches.items() if len(_all(found, "label")) > 1],
-        f"{table} gives {{count}} of the images below {root} two labels, the first is '{{first}}'; "
-        "keep one row for each file.",
+    twofold.say(
+        f"{path} gives {{count}} of the images below {root} two labels, the first is '{{first}}'; "
+        "keep one row for each file."
     )
-    splits = {name: _split(_first(found, "split"), table) for name, found in matches.items()}
-    if len(set(splits.values())) > 1:
-        _complain(
-            [name for name, split in splits.items() if split == "all"],
-            f"{table} gives no split to {{count}} of the images below {root}, the first is "
-            "'{first}'; give one to all or to none.",
+    if unsplit.count < len(files):
+        unsplit.say(
+            f"{path} gives no split to {{count}} of the images below {root}, the first is "
+            "'{first}'; give one to all or to none."
         )
-    names = _class_names(root, {x for found in matches.values() for x in _all(found, "label")})
-    further = [key for key in next(iter(rows.values()))[0] if key not in _COLUMNS]
-    found = []
-    for name, matching in matches.items():
-        label = _first(matching, "label")
-        found.append(
-            Entry(
-                file=f"{root}/{name}",
-                name=name,
-                label=names.index(label) if label else -1,
-                split=splits[name],
-                patient=_first(matching, "patient"),
-                site=_first(matching, "site"),
-                columns={key: _first(matching, key) for key in further},
-            )
-        )
-    return found, names
+    return files, names
+
+
+def _images(root: pathlib.Path, find: Find, named: texts.Texts) -> Iterator[str]:
+    """What is found below the root, and what the table names there, in the order of their names.
+
+    A row may name a file too damaged to be found by its content; it is then listed as unreadable.
+    """
+    both = itertools.chain(find(root), (name for name in named if _below(root, name)))
+    blocks = [pa.array(block, pa.large_string()) for block in in_blocks(both, _BLOCK)]
+    names = pc.unique(pa.chunked_array(blocks, pa.large_string()))
+    yield from texts.Texts(names.take(pc.sort_indices(names)))
+
+
+@dataclasses.dataclass
+class _Complaint:
+    """Files of which something is wrong: how many, and the first."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, name: str) -> None:
+        self.count, self.first = self.count + 1, self.first or name
+
+    def say(self, sentence: str) -> None:
+        """Raise a UserError if there are any; `sentence` has places for {count} and {first}."""
+        if self.count:
+            # not str.format: paths may hold braces
+            text = sentence.replace("{count}", str(self.count)).replace("{first}", self.first)
+            raise UserError(text)
 
 
 def _below(root: pathlib.Path, name: str) -> bool:
     """Whether a path in a table is a file below the root, and not one elsewhere."""
     path = pathlib.PurePosixPath(name)
     try:
-        return not path.is_absolute() and ".." not in path.parts and (root / name).is_file()
-    except OSError:  # such as a name that is too long
+        inside = not path.is_absolute() and ".." not in path.parts
+        return inside and stat.S_ISREG(os.stat(root / name).st_mode)
+    except PermissionError:  # it may be there, and is then listed as unreadable
+        return True
+    except (OSError, ValueError):  # such as a name that is too long, or holds a zero byte
         return False
-
-
-def _read_table(table: pathlib.Path) -> list[dict[str, str]]:
-    """Rows {column: text} of a table of labels; a value that isn't there is ''."""
-    if not table.is_file():
-        raise UserError(f"--config.data.labels={table} does not exist; mend the path.")
-    rows = [dict.fromkeys(_COLUMNS, "") | row for row in read_rows(table, ("file", "label"))]
-    for row in rows:
-        row["file"] = _normal(row["file"])
-    return rows
-
-
-def read_rows(table: pathlib.Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Rows {column: text} of a CSV or Parquet table with the columns ``needed``, file among them.
-
-    Raises:
-        UserError: no such table, no rows, a column that isn't there, or a row without a file.
-    """
-    if not table.is_file():
-        raise UserError(f"{table} does not exist; mend the path.")
-    try:
-        raw: list[dict[str, Any]]
-        if table.suffix == ".parquet":
-            # Read as a file: a folder named patient=… must not become a column.
-            with pq.ParquetFile(table) as file:
-                columns, raw = file.schema_arrow.names, file.read().to_pylist()
-        else:
-            with table.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                raw = list(reader)
-                columns = list(reader.fieldnames or ())
-    except (pa.ArrowInvalid, OSError, csv.Error, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{table} is no readable table ({reason(error)}); save it as CSV in UTF-8 or as "
-            "Parquet."
-        ) from None
-    for name in needed:
-        if name not in columns:
-            raise UserError(
-                f"{table} has no column '{name}' (it has {', '.join(map(str, columns))}); add it."
-            )
-    rows = [{key: _text(row.get(key)) for key in columns} for row in raw]
-    if not rows:
-        raise UserError(f"{table} has no rows; add one for each image.")
-    for number, row in enumerate(rows, 1):
-        if not row["file"]:
-            raise UserError(f"{table}: row {number} names no file; give its path or remove it.")
-    return rows
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
-
-
-def _normal(path: str) -> str:
-    return pathlib.PurePosixPath(path.replace("\\", "/")).as_posix()
-
-
-def _prefixes(name: str) -> Iterator[str]:
-    """The name and all its beginnings that end at the edge of a word, longest first.
-
-    So a row for 'scan1' counts for 'scan1.nii.gz', 'scan1_flair.nii' and 'scan1/0001.dcm', but not
-    for 'scan10.nii.gz'.
-    """
-    yield name
-    for end in range(len(name) - 1, 0, -1):
-        if not (name[end - 1].isalnum() and name[end].isalnum()):
-            yield name[:end]
-
-
-def _all(rows: Iterable[dict[str, str]], column: str) -> set[str]:
-    return {row[column] for row in rows if row[column]}
 
 
 def _first(rows: Iterable[dict[str, str]], column: str) -> str:
@@ -271,8 +236,6 @@ def _class_names(root: pathlib.Path, labels: set[str]) -> list[str]:
 
 
 def _complain(names: Sequence[str], sentence: str) -> None:
-    """Raise a UserError if there are names; `sentence` has places for {count} and {first}."""
+    """Raise a UserError if there are names, see `_Complaint.say`."""
     if names:
-        # not str.format: paths may hold braces
-        text = sentence.replace("{count}", str(len(names))).replace("{first}", names[0])
-        raise UserError(text)
+        _Complaint(len(names), names[0]).say(sentence)

@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import nibabel as nib
@@ -30,8 +31,8 @@ def list_nifti(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, across, "nifti", str(path))
 
 
-def _volumes(folder: pathlib.Path) -> list[str]:
-    return [x for x in labels.visible_files(folder) if x.lower().endswith((".nii", ".nii.gz"))]
+def _volumes(folder: pathlib.Path) -> Iterator[str]:
+    return labels.visible_files(folder, lambda x: x.lower().endswith((".nii", ".nii.gz")))
 
 
 def decode(entry: Entry, axis: str) -> Decoded:
@@ -60,45 +61,79 @@ def decode(entry: Entry, axis: str) -> Decoded:
     if why is not None:
         raise RefusedError(why)
     volumes = volume.shape[3] if len(volume.shape) == 4 else 1
-    if len(volume.shape) == 4:
-        volume = volume.slicer[..., 0]
-    turned = nib.as_closest_canonical(volume)
-    values = turned.get_fdata(dtype=np.float64, caching="unchanged")
-    finite = np.isfinite(values)
-    low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
+    stored, affine = _canonical(volume)
+    slope, inter = volume.dataobj.slope, volume.dataobj.inter
+    found = [_range(plane * slope + inter) for plane in _planes(stored)]
+    low = min((x for x, _ in found), default=np.inf)
+    high = max((x for _, x in found), default=-np.inf)
     if not low < high:
         raise RefusedError("has the same value everywhere")
     low, high = _exported_range(volume) or (low, high)
-    unit = np.clip((np.where(finite, values, low) - low) / (high - low), 0, 1)
     bits = 8 * volume.get_data_dtype().itemsize
-    pixels = np.rint(unit * _TOP).astype(np.uint16)
+    pixels = np.empty(stored.shape, np.uint16)
+    for place, plane in zip(pixels, _planes(stored), strict=True):
+        values = plane * slope + inter
+        unit = (np.where(np.isfinite(values), values, low) - low) / (high - low)
+        place[...] = np.rint(np.clip(unit, 0, 1) * _TOP)
     if axis == VOLUME:
         known = {"low": low, "high": high, "bits": bits}
-        whole = volumes_lib.picture(pixels, turned.affine, **known)
+        whole = volumes_lib.picture(pixels, affine, **known)
         return Decoded([whole], owner=f"file\0{entry.name}", more_volumes=volumes > 1)
-    zooms = tuple(float(x) for x in turned.header.get_zooms()[:3])
-    across = AXES.index(axis)
-    column, row = (zooms[i] for i in range(3) if i != across)
-    spacing = (zooms[across], row, column)
+    flat = [i for i, side in enumerate(pixels.shape) if side == 1]
+    across = flat[0] if len(flat) == 1 else AXES.index(axis)  # a file of one slice is that slice
     planes = np.moveaxis(pixels, across, 0)
+    places = [_place(affine, pixels.shape, across, i) for i in range(len(planes))]
     varied = [i for i, plane in enumerate(planes) if plane.min() < plane.max()]
     return Decoded(
-        [
-            _picture(planes[i], frame=i, low=low, high=high, bits=bits, spacing=spacing)
-            for i in varied
-        ],
+        [_picture(planes[i], places[i], frame=i, low=low, high=high, bits=bits) for i in varied],
         owner=f"file\0{entry.name}",
         blank=len(planes) - len(varied),
         more_volumes=volumes > 1,
     )
 
 
-def _picture(plane: np.ndarray, *, low: float, high: float, **known: Any) -> Picture:
+def _canonical(volume: nib.Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
+    """First volume as it is stored, its axes to the right, anterior and superior; its affine."""
+    proxy = volume.dataobj
+    unscaled = (proxy.shape, proxy.dtype, proxy.offset, 1.0, 0.0)
+    stored = nib.arrayproxy.ArrayProxy(proxy.file_like, unscaled)[..., *[0] * (proxy.ndim - 3)]
+    turn = nib.orientations.io_orientation(volume.affine)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, stored.shape)
+    return nib.orientations.apply_orientation(stored, turn), affine
+
+
+def _planes(stored: np.ndarray) -> Iterator[np.ndarray]:
+    """One float64 plane of a volume at a time: the whole would take up to eight times the file."""
+    return (plane.astype(np.float64) for plane in stored)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    finite = np.isfinite(values)
+    return (
+        float(values.min(where=finite, initial=np.inf)),
+        float(values.max(where=finite, initial=-np.inf)),
+    )
+
+
+def _place(affine: np.ndarray, shape: tuple[int, ...], across: int, frame: int) -> np.ndarray:
+    """The affine [4, 4] of slice `frame` as `_picture` turns it, from (slice, row, column)."""
+    first, second = (axis for axis in range(3) if axis != across)
+    turn = np.zeros((4, 4))
+    turn[across, 0], turn[second, 1], turn[first, 2] = 1, -1, -1
+    turn[[across, second, first, 3], 3] = frame, shape[second] - 1, shape[first] - 1, 1
+    return affine @ turn
+
+
+def _picture(
+    plane: np.ndarray, affine: np.ndarray, *, low: float, high: float, **known: Any
+) -> Picture:
     """A slice as it lies in a viewer, of pixels that stand for `low` to `high`."""
+    spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist())
     lowest, highest = (low + float(x) / _TOP * (high - low) for x in (plane.min(), plane.max()))
     return Picture(
         plane.T[::-1, ::-1, None],
-        low=low, high=high, minimum=lowest, maximum=highest, **known,
+        low=low, high=high, minimum=lowest, maximum=highest, spacing=spacing, affine=affine,
+        **known,
     )  # fmt: skip
 
 

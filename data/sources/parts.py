@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from data import checks, preprocess, tables
 from data.errors import RefusedError, UserError
+from data.folders import hindrance
 from data.sources import labels
 from data.sources.raw import Damaged, Decode, Decoded, Entry, Picture
 
@@ -30,6 +31,9 @@ from data.sources.raw import Damaged, Decode, Decoded, Entry, Picture
 _REASON = 300
 _SPACING = ("spacing_slice", "spacing_row", "spacing_column")
 _WINDOW = ("window_low", "window_high")
+# Columns of a table of labels that are kept; others might say who somebody is.
+_SUBGROUP = ("sex", "age_band", "mask")
+_PIXEL = ("pixel_slice", "pixel_row", "pixel_column")
 FACTS = pa.schema(
     [
         ("id", pa.string()),
@@ -53,8 +57,14 @@ FACTS = pa.schema(
         ("spacing_column", pa.float64()),
         ("window_low", pa.float64()),
         ("window_high", pa.float64()),
+        ("pixel_slice", pa.float64()),
+        ("pixel_row", pa.float64()),
+        ("pixel_column", pa.float64()),
         ("affine", pa.string()),
         ("undo", pa.string()),
+        ("sex", pa.string()),
+        ("age_band", pa.string()),
+        ("mask", pa.string()),
     ]
 )
 
@@ -171,6 +181,8 @@ def _read_entry(
 
 def why(error: Exception, entry: Entry) -> str:
     """Why a file can't be read, to be put after its name."""
+    if (hindered := hindrance(entry.file)) is not None:
+        return hindered
     if isinstance(error, RefusedError):
         return str(error)
     if isinstance(error, MemoryError):  # promised by a damaged header: others may well be read
@@ -236,11 +248,19 @@ def _row(
         "width": pixels.shape[-2],
         **dict(zip(_SPACING, map(float, picture.spacing), strict=True)),
         **dict(zip(_WINDOW, map(float, picture.window), strict=True)),
+        **dict(zip(_PIXEL, _pixel(picture, image), strict=True)),
         "affine": "" if image.affine is None else json.dumps(image.affine[:3].tolist()),
         "undo": undo,
+        **{name: entry.columns.get(name, "") for name in _SUBGROUP},
     }
     file.write(np.ascontiguousarray(stored).data)
     return row
+
+
+def _pixel(picture: Picture, image: preprocess.Image) -> list[float]:
+    """Mm between slices, rows and columns of the record; the steps left slices of images alone."""
+    spacing = [*picture.spacing[: 3 - len(image.spacing)], *image.spacing]
+    return [float(x) for x in spacing]
 
 
 def _check(where: str, name: str, pixels: np.ndarray, channels: int) -> None:

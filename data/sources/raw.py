@@ -122,8 +122,8 @@ class Picture:
             stands for those of `pixels`.
         spacing: mm between slices, rows and columns; NaN where unknown.
         window: ends of the window in the file's header, in its units; NaN where there is none.
-        affine: of a volume, float64 [4, 4], from (d, h, w, 1) of a voxel to mm to the patient's
-            right, anterior and superior, as in NIfTI.
+        affine: float64 [4, 4], from (d, h, w, 1) of a voxel to mm to the patient's right, anterior
+            and superior, as in NIfTI; d is 0 for images. None where the file does not tell.
     """
 
     pixels: np.ndarray
@@ -185,6 +185,12 @@ class Listing:
     decode: Decode
     kind: str
     where: str
+
+    def splits(self) -> list[str]:
+        """Different splits of the entries, in their order."""
+        if isinstance(self.entries, list):
+            return list(dict.fromkeys(entry.split for entry in self.entries))
+        return self.entries.splits()
 
     @property
     def of_files(self) -> bool:

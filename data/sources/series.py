@@ -17,13 +17,10 @@ from data.errors import RefusedError
 from data.sources import dicom, labels, limits, parts, volume
 from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
-_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-_GROUPS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _SAME_PLACE = 0.01  # mm between slices that lie in one place
 _UNEVEN = 0.05  # how far a step may be off the usual one, as a share of it
 _SHIFTED = 0.5  # how far a slice may be off the line of all, pixels
 _PARALLEL = 1e-3  # how far directions may be apart, as a share of their length
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,26 +125,20 @@ def _slices(entry: Entry, dataset: Dataset, frames: np.ndarray) -> Iterator[Slic
     full = dicom.full_range(dataset, frames[..., 0])
     for index, frame in enumerate(frames[..., 0]):
         name = entry.name if len(frames) == 1 else f"{entry.name}#{index}"
-        place = dicom.nearest(dataset, index, _GROUPS, _PLACE)
-        missing = [keyword for keyword in _PLACE if not place.get(keyword)]
+        place = dicom.nearest(dataset, index, dicom.PLACE_GROUPS, dicom.PLACE)
+        missing = [keyword for keyword in dicom.PLACE if not place.get(keyword)]
         if missing:
             raise RefusedError(f"does not tell where its slices lie ({name} has no {missing[0]})")
-        position, direction, spacing = (np.array(place[x].value, float) for x in _PLACE)
+        position, direction, spacing = (np.array(place[x].value, float) for x in dicom.PLACE)
         across, down = direction[:3], direction[3:]
         whole = (position.shape, direction.shape, spacing.shape) == ((3,), (6,), (2,))
-        if not (whole and _is_frame(across, down) and np.isfinite(position).all()
+        if not (whole and dicom.is_frame(across, down) and np.isfinite(position).all()
                 and (spacing > 0).all()):  # fmt: skip
             raise RefusedError(f"does not tell where its slices lie ({name} has impossible values)")
         yield Slice(
             name, frame, dicom.display(dataset, index), (kind, dataset.BitsStored), position,
             across, down, spacing, full,
         )  # fmt: skip
-
-
-def _is_frame(across: np.ndarray, down: np.ndarray) -> bool:
-    """Whether both are unit vectors at a right angle; with room for the digits of a header."""
-    products = np.array([across @ across - 1, down @ down - 1, across @ down])
-    return bool((np.abs(products) < 0.01).all())
 
 
 def _placed(slices: Sequence[Slice]) -> tuple[np.ndarray, list[Slice]]:
@@ -194,7 +185,7 @@ def _placed(slices: Sequence[Slice]) -> tuple[np.ndarray, list[Slice]]:
     affine = np.eye(4)
     rows, columns = first.spacing
     affine[:3] = np.stack([step, first.down * rows, first.across * columns, start], axis=1)
-    return _LPS_TO_RAS @ affine, ordered
+    return dicom.LPS_TO_RAS @ affine, ordered
 
 
 def _picture(slices: Sequence[Slice], affine: np.ndarray, windowed: bool) -> Picture:

@@ -2,13 +2,13 @@
 
 import functools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data import checks, tables
+from data import checks, tables, texts
 from data import images as image_files
 from data.errors import UserError
 from data.preprocess.image import to_pixels
@@ -16,17 +16,19 @@ from data.records import Columns, StoredRecords
 from data.sources import parts
 from data.sources.raw import Listing, Report
 
-_COLUMNS = (
-    "id", "label", "split", "group", "site", "dtype", "channels", "offset", "low", "high",
-)  # fmt: skip
+_TEXTS = ("id", "group", "site")
+_NUMBERS = {
+    "part": np.int32, "split": np.int8, "dtype": np.int8, "label": np.int64, "channels": np.int32,
+    "offset": np.int64,
+}  # fmt: skip
+_ENDS = {"low": np.float64, "high": np.float64}
 # What `write_originals` keeps of every image.
 _ORIGINALS = (
     "id", "low", "high", "bits", "minimum", "maximum", "depth", "height", "width", "channels",
     "spacing_slice", "spacing_row", "spacing_column", "window_low", "window_high", "site",
-    "affine", "undo",
+    "pixel_slice", "pixel_row", "pixel_column", "affine", "undo", "sex", "age_band", "mask",
 )  # fmt: skip
 _OPEN = 16  # parts that are mapped at a time
-_TEXTS = 4096  # texts that are converted at a time
 # Kinds of file that come in 8 and in 16 bits; 65535 = 255 * 257, so every 8-bit value keeps its
 # place among those of 16 bits.
 _MIXED, _WIDEN = ("dicom", "nifti"), np.uint16(257)
@@ -67,37 +69,41 @@ class Spool:
         """
         self._folder, self._count, self._where = folder, count, listing.where
         self.image_shape, self.class_names = image_shape, tuple(map(str, listing.class_names))
-        found = [table.select(_COLUMNS) for table in self._tables()]
-        self._part = np.repeat(np.arange(count, dtype=np.int32), [len(table) for table in found])
-        rows = pa.concat_tables(table.replace_schema_metadata() for table in found)
-        self._offset = rows["offset"].to_numpy()
-        self.dtype = _common_dtype(rows, listing)
-        self._channels = rows["channels"].to_numpy()
-        self._narrow = pc.not_equal(rows["dtype"], self.dtype.name).to_numpy()
-        self._rows = rows.select(["id", "label", "split", "group", "site"])
-        low, high = rows["low"].to_numpy(), rows["high"].to_numpy()
-        self._values = (np.minimum(low, high), np.maximum(low, high)) if ranged else None
+        columns = _Columns(folder, _NUMBERS | _ENDS if ranged else _NUMBERS)
+        for table in self._tables(columns.names):
+            columns.add(table)
+        numbers = columns.numbers()
+        self._texts, self._splits = columns.texts(), columns.splits
+        self.dtype = _common_dtype(columns.dtypes, listing)
+        self._narrow = np.array([name != self.dtype.name for name in columns.dtypes])
+        self._part, self._split, self._kind = (numbers[name] for name in ("part", "split", "dtype"))
+        self._offset, self._channels = numbers["offset"], numbers["channels"]
+        self._labels = numbers["label"]
         self._range: tuple[float, float] | None = None
-        if ranged and len(rows):
+        if ranged and len(self._labels):
+            low, high = numbers["low"], numbers["high"]
+            self._inverted, self._values = (
+                low > high,
+                (np.minimum(low, high), np.maximum(low, high)),
+            )
             self._set_range(slice(None))
-        self._inverted = low > high
         self._map = functools.lru_cache(_OPEN)(self._mapped)
 
     def _set_range(self, rows: slice | np.ndarray) -> None:
         lowest, highest = self._values
         self._range = float(lowest[rows].min()), float(highest[rows].max())
 
-    def range_of(self, ids: np.ndarray) -> None:
-        """Where all images have one range, take that of these ids; other values are clipped to it.
+    def range_of(self, chosen: StoredRecords) -> None:
+        """Where all images have one range, take that of some; other values are clipped to it.
 
         Test images must not tell what black and white are, so a study gives those of training.
         """
         if self._range is not None:
-            self._set_range(pc.is_in(self._rows["id"], value_set=pa.array(ids)).to_numpy())
+            self._set_range(chosen.order)
 
     def report(self) -> Report:
         """What there is to tell about the files."""
-        return Report.joined(parts.told(table) for table in self._tables())
+        return Report.joined(parts.told(table) for table in self._tables(()))
 
     def records(self, splits: Iterable[str]) -> dict[str, StoredRecords]:
         """The images of each split.
@@ -117,7 +123,8 @@ class Spool:
 
     def _pixels(self, row: int) -> np.ndarray:
         """One image [H, W, its own C] in the storage dtype."""
-        dtype = np.dtype(np.uint8) if self._narrow[row] else self.dtype
+        narrow = self._narrow[self._kind[row]]
+        dtype = np.dtype(np.uint8) if narrow else self.dtype
         stored = np.dtype(np.float32) if self._range else dtype
         shape = (*self.image_shape[:-1], int(self._channels[row]))
         start, length = self._offset[row], int(np.prod(shape)) * stored.itemsize
@@ -125,7 +132,7 @@ class Spool:
         pixels = there.view(stored).reshape(shape)
         if self._range:
             return to_pixels(pixels.astype(np.float64), *self._ends(row), self.dtype)
-        return pixels * _WIDEN if self._narrow[row] else pixels
+        return pixels * _WIDEN if narrow else pixels
 
     def _ends(self, row: int) -> tuple[float, float]:
         """What black and white stand for in an image, where all have the same range."""
@@ -147,47 +154,86 @@ class Spool:
                         table = table.set_column(where, name, pa.array(ends[:, place]))
                 writer.write_table(table.select(_ORIGINALS).cast(schema))
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         for index in range(self._count):
-            yield tables.read_table(parts.facts_path(self._folder, index))
+            yield tables.read_table(parts.facts_path(self._folder, index), columns)
 
     def _records(self, split: str) -> StoredRecords:
         where = f"{self._where} ({split})"
-        here = np.flatnonzero(pc.equal(self._rows["split"], split).to_numpy())
+        here = np.flatnonzero(self._split == self._splits.get(split, -1))
         if len(here) == 0:
             raise UserError(f"{where} holds no images.")
-        rows = self._rows.take(here)
-        ids, groups, sites = (_texts(rows[name]) for name in ("id", "group", "site"))
-        labels, known = rows["label"].to_numpy(), groups if (groups != "").any() else None
+        whole = len(here) == len(self._split)
+        ids, groups, sites = (x if whole else x[here] for x in self._texts.values())
+        known, labels = groups if any(groups) else None, self._labels[here]
         checks.check_columns(where, len(here), labels, ids, known, self.class_names)
-        return StoredRecords(
-            self, here, Columns(labels, ids, known, sites if (sites != "").any() else None)
-        )
+        columns = Columns(labels, ids, known, sites if any(sites) else None)
+        return StoredRecords(self, here, columns)
 
     def _mapped(self, part: int) -> np.ndarray:
         return np.memmap(parts.pixels_path(self._folder, part), np.uint8, "r")
 
 
-def _texts(column: pa.ChunkedArray) -> np.ndarray:
-    """Arrow text [N] as NumPy text [N], without a Python object for each of them at a time."""
-    longest = pc.max(pc.utf8_length(column)).as_py()
-    texts = np.empty(len(column), f"U{max(longest, 1)}")
-    for start in range(0, len(column), _TEXTS):
-        texts[start : start + _TEXTS] = column[start : start + _TEXTS].to_pylist()
-    return texts
+class _Columns:
+    """What is known of the images, part after part: numbers in memory, texts on disk.
+
+    Attributes:
+        names: of the columns.
+        splits: names in the order in which they come.
+        dtypes: likewise, each with the first image that has it.
+    """
+
+    def __init__(self, folder: pathlib.Path, numbers: Mapping[str, type]) -> None:
+        self.names = (*_TEXTS, *(name for name in numbers if name != "part"))
+        self.splits: dict[str, int] = {}
+        self.dtypes: dict[str, str] = {}
+        self._types = numbers
+        self._numbers: dict[str, list[np.ndarray]] = {name: [] for name in numbers}
+        self._writers = {name: texts.Writer(folder / f"{name}.text") for name in _TEXTS}
+        self._parts = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Take down the images of the next part."""
+        for split in table["split"].unique().to_pylist():
+            self.splits.setdefault(split, len(self.splits))
+        for dtype in table["dtype"].unique().to_pylist():
+            row = pc.index(table["dtype"], dtype).as_py()
+            self.dtypes.setdefault(dtype, table["id"][row].as_py())
+        found = {name: table[name].to_numpy() for name in self.names if name not in _TEXTS}
+        places = {name: place for place, name in enumerate(self.dtypes)}
+        found["split"] = [self.splits[name] for name in table["split"].to_pylist()]
+        found["dtype"] = [places[name] for name in table["dtype"].to_pylist()]
+        found["part"] = np.full(len(table), self._parts)
+        for name, dtype in self._types.items():
+            self._numbers[name].append(np.asarray(found[name]).astype(dtype))
+        for name, writer in self._writers.items():
+            writer.write(table[name])
+        self._parts += 1
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Columns [N]."""
+        return {name: np.concatenate(found) for name, found in self._numbers.items()}
+
+    def texts(self) -> dict[str, texts.Texts]:
+        """Columns [N]."""
+        return {name: writer.close() for name, writer in self._writers.items()}
 
 
-def _common_dtype(rows: pa.Table, listing: Listing) -> np.dtype:
-    """The dtype of all images, or the one that those of several fit into."""
-    names = pc.unique(rows["dtype"]).to_pylist()
-    if len(names) > 1 and not listing.of_files:
+def _common_dtype(first: Mapping[str, str], listing: Listing) -> np.dtype:
+    """The dtype of all images, or the one that those of several fit into.
+
+    Args:
+        first: of every dtype an image that has it.
+        listing: of the source.
+
+    Raises:
+        UserError: several dtypes where there should be one.
+    """
+    if len(first) > 1 and not listing.of_files:
         raise UserError(f"{listing.where} mixes bit depths between splits; convert them to one.")
-    if len(names) > 1 and listing.kind not in _MIXED:
-        one, other = (
-            (name, rows["id"][pc.index(rows["dtype"], name).as_py()].as_py()) for name in names[:2]
-        )
+    if len(first) > 1 and listing.kind not in _MIXED:
+        (one, image), (other, another) = list(first.items())[:2]
         raise UserError(
-            f"{other[1]} is {other[0]} but {one[1]} is {one[0]}; convert the folder to one bit "
-            "depth."
+            f"{another} is {other} but {image} is {one}; convert the folder to one bit depth."
         )
-    return np.dtype(max(names, key=lambda name: np.dtype(name).itemsize, default="uint8"))
+    return np.dtype(max(first, key=lambda name: np.dtype(name).itemsize, default="uint8"))

@@ -33,8 +33,8 @@ def list_video(path: pathlib.Path, options: Options) -> Listing:
     return Listing(entries, names, strided, "video", str(path))
 
 
-def _videos(folder: pathlib.Path) -> list[str]:
-    return [name for name in labels.visible_files(folder) if name.lower().endswith(_SUFFIXES)]
+def _videos(folder: pathlib.Path) -> Iterator[str]:
+    return labels.visible_files(folder, lambda name: name.lower().endswith(_SUFFIXES))
 
 
 def decode(entry: Entry, stride: int) -> Decoded:

@@ -55,7 +55,7 @@ def render(
         findings=sentences,
         summary=findings.summary(sentences),
         counts=counts(survey),
-        subgroups=_subgroups(survey),
+        subgroups=subgroups(survey),
         shapes=_shapes(survey),
         types=_types(survey),
         histograms=_histograms(survey),
@@ -94,25 +94,30 @@ def _cell(survey: Survey, mask: np.ndarray) -> tuple[int, int]:
     return int(mask.sum()), len(np.unique(groups[groups != ""]))
 
 
-def _subgroups(survey: Survey) -> list[dict[str, Any]]:
-    """Of every shown column: images of each value, by split and by class."""
-    tables = []
+def subgroups(survey: Survey) -> list[dict[str, Any]]:
+    """Of every shown column: images of each value, in every split by class and together."""
+    shown = counts(survey)
+    classes = list(shown["rows"])[:-1]
+    named = np.array([class_name(survey, k) for k in survey.labels.tolist()])
+    found = []
     for name, column in findings.shown_columns(survey).items():
-        named = np.array([class_name(survey, k) for k in survey.labels.tolist()])
-        values, classes, by_class = findings.crosstab(column, named)
-        _, splits, by_split = findings.crosstab(column, survey.splits)
-        tables.append(
+        rows = {}
+        for value in np.unique(column):
+            here = [(column == value) & (survey.splits == split) for split in shown["splits"]]
+            rows[str(value) or "(none)"] = [
+                [*(int((mask & (named == one)).sum()) for one in classes), int(mask.sum())]
+                for mask in here
+            ]
+        found.append(
             {
                 "name": name,
-                "heads": [*splits.tolist(), *classes.tolist()],
-                "rows": {
-                    str(value) or "(none)": [*a.tolist(), *b.tolist()]
-                    for value, a, b in zip(values, by_split, by_class, strict=True)
-                },
+                "splits": shown["splits"],
+                "classes": [*classes, "all classes"],
+                "rows": rows,
                 "association": findings.association(column, survey.labels),
             }
         )
-    return tables
+    return found
 
 
 def _shapes(survey: Survey) -> dict[str, Any]:

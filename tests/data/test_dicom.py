@@ -57,6 +57,25 @@ def test_full_range_without_a_window(tmp_path, ramp):
     _within_half(found.pixels[..., 0], (ramp - low) / (high - low))
 
 
+@pytest.mark.parametrize(
+    ("header", "spacing"),
+    [
+        ({"PixelSpacing": [0.5, 0.25], "SliceThickness": 3}, (3, 0.5, 0.25)),
+        ({"PixelSpacing": 0.5, "ImagerPixelSpacing": [0.2, 0.1]}, (np.nan, 0.2, 0.1)),
+        ({"PixelSpacing": [0, 0], "SpacingBetweenSlices": -2}, (np.nan,) * 3),
+        ({"SpacingBetweenSlices": 0, "SliceThickness": 4}, (4, np.nan, np.nan)),
+    ],
+)  # fmt: skip
+def test_spacing_is_what_can_be_one(tmp_path, rng, ramp, header, spacing):
+    colour = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    for path in (
+        save_dicom(tmp_path / "grey", ramp, **header),
+        save_dicom(tmp_path / "colour", colour, kind="RGB", bits=8, **header),
+    ):
+        (found,) = _decode(path)
+        np.testing.assert_array_equal(found.spacing, spacing)
+
+
 def test_padding_does_not_stretch_the_range(tmp_path, ramp):
     padded = ramp.astype(np.int16)
     padded[0] = -2000

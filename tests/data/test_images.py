@@ -4,6 +4,8 @@ from PIL import Image
 
 from data.errors import UserError
 from data.images import read_array, read_image, resize, set_channels
+from data.sources import folder
+from data.sources.raw import Entry
 
 
 @pytest.fixture
@@ -140,3 +142,11 @@ def test_arrays_that_are_no_images(tmp_path, array, words):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(UserError, match=words):
         read_array(tmp_path / "a.npy")
+
+
+def test_the_case_of_a_suffix_does_not_matter(tmp_path, rng):
+    array = rng.integers(0, 256, (4, 5, 2), dtype=np.uint8)
+    with (tmp_path / "a.NPY").open("wb") as file:
+        np.save(file, array)
+    (picture,) = folder.decode(Entry(str(tmp_path / "a.NPY"), "a.NPY", 0, "all")).pictures
+    np.testing.assert_array_equal(picture.pixels, array)

@@ -1,12 +1,18 @@
+import errno
+import os
+import pathlib
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from data import sources, tables, texts
 from data.errors import UserError
-from data.fingerprint import fingerprint
-from data.sources import Options
+from data.fingerprint import fingerprint, stamp
+from data.sources import Options, entries, label_table, labels
 
 from .conftest import read_source
 
@@ -85,12 +91,117 @@ def test_masks_are_no_images(opened):
         opened(table.replace("y/1.png", "y/4.png"))
 
 
+def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
+    """Other columns may say who somebody is."""
+    (tmp_path / "t.csv").write_text(
+        "file,label,sex,age_band,mask,name\nx/scan1,a,f,40s,y/1.png,Ann\nx/scan10,b,m,50s,y/2.png,Bob\n"
+        "x/scan2,b,,,y/3.png,Cid\n"
+    )
+    listing = sources.list_source(
+        "folder", str(images), "", tmp_path, Options(labels=str(tmp_path / "t.csv"))
+    )
+    assert [dict(entry.columns)["name"] for entry in listing.entries] == ["Ann", "Bob", "Cid"]
+    source = sources.open_source(
+        f"folder:{images}", data_dir="", size=4, channels=1, spool=tmp_path / "spool",
+        options=Options(labels=str(tmp_path / "t.csv")),
+    )  # fmt: skip
+    source.spool.write_originals(tmp_path / "known.parquet")
+    known = tables.read_parquet(tmp_path / "known.parquet")
+    assert known["id"].tolist() == ["x/scan1.png", "x/scan10.png", "x/scan2.png"]
+    assert known["sex"].tolist() == ["f", "m", ""]
+    assert known["age_band"].tolist() == ["40s", "50s", ""]
+    assert known["mask"].tolist() == ["y/1.png", "y/2.png", "y/3.png"]
+    assert b"Ann" not in (tmp_path / "known.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_blocks_of_rows_and_files_change_nothing(opened, monkeypatch, block):
+    table = WHOLE.replace("y/,10", "y/1.png,10\ny/2,10\ny/3,9")
+    expected = opened(table).digest()
+    for module in (labels, label_table, entries):
+        monkeypatch.setattr(module, "_BLOCK", block)
+    monkeypatch.setattr(texts, "_BLOCK", block)
+    assert opened(table).digest() == expected
+
+
+def test_paths_of_one_hash_are_told_apart(opened, monkeypatch):
+    expected = opened(WHOLE).digest()
+    monkeypatch.setattr(texts, "hashes", lambda column: np.zeros(len(column), np.int64))
+    assert opened(WHOLE).digest() == expected
+
+
+def test_names_that_are_not_text_are_listed_as_unreadable(images):
+    image = (images / "y" / "1.png").read_bytes()
+    before = fingerprint(f"folder:{images}")
+    for name in (b"y/\xe4.png", b"y/\xe5.png"):
+        with open(bytes(images) + b"/" + name, "wb") as file:
+            file.write(image)
+    options = Options(max_unreadable=0.5)
+    source = read_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+    why = "is gone, or has a name that is not UTF-8; rename it"
+    assert source.report.unreadable == {"y/%E4.png": why, "y/%E5.png": why}
+    assert (source.report.files, len(source.splits["all"])) == (8, 6)
+    assert fingerprint(f"folder:{images}") != before
+    os.mkdir(bytes(images) + b"/\xe4")
+    with pytest.raises(UserError, match=r"1 of its class folders .* not UTF-8, .*'%E4'; rename"):
+        read_source(f"folder:{images}", data_dir="", size=4, channels=1)
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Has the system refuse to list folders named closed, and to look at files in them."""
+    known = {name: getattr(os, name) for name in ("scandir", "stat")}
+
+    def refusing(name):
+        def call(path=".", **options):
+            parts = pathlib.PurePath(str(path)).parts
+            if "closed" in (parts[:-1] if name == "stat" else parts):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return known[name](path, **options)
+
+        return call
+
+    for name in known:
+        monkeypatch.setattr(os, name, refusing(name))
+
+
+def test_folders_that_cannot_be_listed_are_unreadable(images, opened, closed):
+    before, begun = fingerprint(f"folder:{images}"), stamp(f"folder:{images}")
+    (images / "y" / "closed").mkdir()
+    options = Options(max_unreadable=0.5)
+    source = read_source(f"folder:{images}", data_dir="", size=4, channels=1, options=options)
+    why = "is a folder that can't be listed; mend its rights"
+    assert source.report.unreadable == {"y/closed/": why}
+    assert (source.report.files, len(source.splits["all"])) == (7, 6)
+    assert opened(WHOLE, max_unreadable=0.5).report.unreadable == {"y/closed/": why}
+    assert fingerprint(f"folder:{images}") == before  # until it can be read
+    assert stamp(f"folder:{images}") != begun  # an entry more: other files in every part
+    (images / "closed").mkdir()
+    with pytest.raises(UserError, match=r"/closed can't be listed \(Permission denied\); mend"):
+        read_source(f"folder:{images}", data_dir="", size=4, channels=1)
+
+
+def test_what_rows_name_in_a_closed_folder_is_unreadable(images, opened, closed):
+    (images / "closed").mkdir()
+    assert opened(WHOLE).report.unreadable == {}  # of no row's images, as lost+found
+    found = opened(WHOLE + "closed/1.png,9\n", max_unreadable=0.5).report
+    assert (list(found.unreadable), found.files) == (["closed/1.png"], 7)
+
+
+def test_a_class_that_a_split_lacks_is_told(images):
+    for name in ("train/a", "train/b", "val/a"):
+        shutil.copytree(images / "y", images / "split" / name)
+    with pytest.raises(UserError, match=r"val/b holds no files .* class 'b' is empty: add some"):
+        read_source(f"folder:{images / 'split'}", data_dir="", size=4, channels=1)
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
         (WHOLE + "z/1.png,9\nz/2.png,9\n", r"2 of its rows match no image .* 'z/1\.png'; mend"),
         (WHOLE.replace("y/,10\n", ""), r"no row for 3 of the images .* 'y/1\.png'; add"),
         (WHOLE + "y/2.png,9\ny/3.png,9\n", r"gives 2 of the images .* two labels, .* 'y/2\.png'"),
+        ("file,label\nz,9\n", r"1 of its rows match no image .* 'z'; mend"),
         (WHOLE.replace("label", "class"), r"no column 'label' \(it has file, class\)"),
         (WHOLE + ",10\n", "row 5 names no file"),
         ("", "no column 'file'"),

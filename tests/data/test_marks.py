@@ -6,13 +6,14 @@ import json
 import pathlib
 import shutil
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from data import marks, shards
+from data import marks, pools, shards
 from data.errors import UserError
 from data.export import FORMATS, About, write
 from data.records import ArrayRecords, open_records, write_records
@@ -21,6 +22,7 @@ from data.splits import make_splits
 from tests.data.conftest import make_records, read_source
 from tests.dicom_files import save_dicom
 
+SAMPLE = pools.sample_id("0123456789abcdef" * 4, 1, 7)
 SOURCES = {"png": "folder", "npy": "folder", "nifti": "nifti", "dicom": "dicom"}
 
 
@@ -216,6 +218,45 @@ def test_shards_of_a_pool_renamed_to_a_split_are_refused(tmp_path):
 def test_only_synthetic_images_are_no_training_set(exported):
     with pytest.raises(UserError, match="too few"):
         _split(_open(f"folder:{exported('png')}", synthetic="train"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "again", "known"),
+    [
+        ("png", lambda old, new: Image.open(old).save(new / "x.png"), False),
+        ("png", lambda old, new: Image.open(old).save(new / f"{SAMPLE}.jpg"), True),
+        ("nifti", lambda old, new: nib.save(nib.load(old), new / "x.nii.gz"), True),
+        ("nifti", lambda old, new: nib.save(_bare(nib.load(old)), new / "x.nii"), False),
+        ("dicom", lambda old, new: pydicom.dcmread(old).save_as(new / "x"), True),
+        ("dicom", lambda old, new: _compressed(old).save_as(new / "x.dcm"), True),
+        ("npy", lambda old, new: np.save(new / "x.npy", np.load(old)), False),
+    ],
+)  # fmt: skip
+def test_what_other_programs_save_again(tmp_path, kind, again, known):
+    """Which marks are left, as docs/data.md says."""
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 1), dtype=np.uint8)
+    about = About(
+        name=SAMPLE, class_name="a", synthetic=True, facts={}, owner="", group="g", low=np.nan,
+        high=np.nan, software="VRN",
+    )  # fmt: skip
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir(), new.mkdir()
+    path = old / f"{SAMPLE}{FORMATS[kind].SUFFIX}"
+    FORMATS[kind].write(path, image, about, 8)
+    assert marks.of_file(path, old)
+    again(path, new)
+    (made,) = new.iterdir()
+    assert marks.of_file(made, new) == known
+
+
+def _bare(volume: nib.Nifti1Image) -> nib.Nifti1Image:
+    return nib.Nifti1Image(np.asarray(volume.dataobj), volume.affine)
+
+
+def _compressed(path: pathlib.Path) -> pydicom.Dataset:
+    dataset = pydicom.dcmread(path)
+    dataset.compress(pydicom.uid.RLELossless)
+    return dataset
 
 
 def test_damaged_files_bear_no_mark(tmp_path):

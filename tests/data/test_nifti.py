@@ -1,8 +1,10 @@
 import pathlib
+import tracemalloc
 
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from data.errors import RefusedError, UserError
 from data.sources import AXES, Options, Source, nifti
@@ -170,3 +172,41 @@ def test_real_volumes_with_masks(volumes, tmp_path):
     assert len(records) + source.report.blank == sum(
         nib.load(path).shape[2] for path in root.glob("*_flair.nii.gz")
     )
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_pixel_of_a_real_slice_is_where_its_affine_says(volumes, axis):
+    for name in ("nifti/anatomical.nii", "nifti/example4d.nii.gz", "nifti/functional.nii"):
+        volume = nib.load(volumes / name)
+        values = volume.get_fdata()
+        values = values[..., 0] if values.ndim == 4 else values
+        for picture in list(_decode(volumes / name, axis).pictures)[::5]:
+            rows, columns = np.indices(picture.pixels.shape[:2])
+            mm = apply_affine(picture.affine, np.stack([0 * rows, rows, columns], -1))
+            voxels = np.rint(apply_affine(np.linalg.inv(volume.affine), mm)).astype(int)
+            shown = picture.low + picture.pixels[..., 0] / TOP * (picture.high - picture.low)
+            half = (picture.high - picture.low) / TOP / 2
+            np.testing.assert_allclose(
+                values[tuple(np.moveaxis(voxels, -1, 0))], shown, atol=1.0001 * half
+            )
+
+
+@pytest.mark.parametrize("axis", ["axial", "volume"])
+def test_memory_is_that_of_what_is_stored(tmp_path, rng, axis):
+    """An int16 volume as float64 would take four times as much, once for each step on it."""
+    values = rng.integers(-1000, 3000, (96, 96, 96), dtype=np.int16)
+    path = _save(tmp_path / "a.nii.gz", values, slope=0.5, inter=3)
+    _decode(path, axis)
+    tracemalloc.start()
+    found = list(_decode(path, axis).pictures)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == (1 if axis == "volume" else 96)
+    assert peak < 3.5 * values.nbytes
+
+
+def test_a_file_of_one_slice_is_that_slice(tmp_path, rng):
+    values = rng.integers(0, 1000, (6, 1, 5), dtype=np.int16)
+    for axis in AXES:
+        (picture,) = _decode(_save(tmp_path / "a.nii", values), axis).pictures
+        assert picture.pixels.shape == (5, 6, 1)

@@ -1,9 +1,4 @@
-"""The configurations of tfds sets, on small sets stored by tfds' own writer.
-
-`tfds.testing.mock_data` cannot stand in for them: in tfds 4.9.10 it sends every builder to a folder
-of its own, where `tfds.builder_from_directory`, by which rows are read, finds no features, and
-without stored metadata it knows no splits.
-"""
+"""The configurations of tfds sets: small sets stored by tfds' own writer, and tfds' mock data."""
 
 import importlib
 import pathlib
@@ -80,3 +75,35 @@ def test_a_configuration_reads_its_set(tmp_path, name, monkeypatch):
     assert len(made.val) > 0
     with pytest.raises(UserError, match="ask for at most"):
         make_splits(source, val_fraction=0.2, test_fraction=0.2, real_per_class=999, seed=0)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_configuration_reads_tfds_mock_data(tmp_path, name):
+    """Rows that tfds makes up from the features of the set, without any files of them."""
+    splits, classes = SETS[name]
+    _prepare(name, tmp_path)
+    for shard in tmp_path.rglob("*array_record*"):
+        shard.unlink()
+    (metadata,) = (path.parent for path in tmp_path.rglob("dataset_info.json"))
+    # mock_data sends `tfds.builder` to a folder below the one it is given, and
+    # `tfds.builder_from_directory`, by which rows are read, to that one itself.
+    (metadata / name).mkdir()
+    (metadata / name / metadata.name).symlink_to(metadata)
+    policy = tfds.testing.MockPolicy.USE_FILES
+    data = importlib.import_module(f"configs.{name}").get_config().data
+    with tfds.testing.mock_data(num_examples=_EACH, policy=policy, data_dir=str(metadata)):
+        source = read_source(data.source, data_dir="", size=data.size, channels=data.channels)
+        expected = tfds.builder(name).as_data_source("train")
+    assert tuple(sorted(source.splits)) == splits
+    assert len(source.class_names) == classes
+    train = source.splits["train"]
+    assert train.image_shape == (64, 64, 3)
+    labels = [row["label"] for row in (expected[i] for i in range(_EACH))]
+    np.testing.assert_array_equal(train.labels, labels)
+    drawn = {"val_fraction": data.val_fraction, "test_fraction": data.test_fraction, "seed": 0}
+    if splits == ("train",):
+        made = make_splits(source, **drawn, real_per_class=2)
+        assert np.bincount(made.train.labels).tolist() == [2] * classes
+    else:  # its rows are the same in every split, which is what must not be
+        with pytest.raises(UserError, match="share 64 ids"):
+            make_splits(source, **drawn, real_per_class=2)

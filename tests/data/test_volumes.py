@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 
 from data import images, preprocess
 from data.errors import RefusedError, UserError
-from data.sources import Options, Source, nifti, series
+from data.sources import Options, Source, dicom, nifti, series
 from data.sources.raw import Entry, Picture
 from data.sources.walk import Unreadable, walk
 from tests.dicom_files import save_dicom, save_series
@@ -351,6 +351,38 @@ def test_the_affine_follows_the_steps(tmp_path, chain):
     )
     back = preprocess.undo(steps, after.values, undos, after.low, after.high)
     assert back.shape == found.pixels.shape
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [("resize",), ("resize(pad)",), ("resize(crop)",), ("centre(20)", "resample(2.0)", "resize")],
+)
+def test_the_affine_of_a_slice_follows_the_steps(tmp_path, chain):
+    """As above, for one file of a tilted series by itself."""
+    spacing, turned = (1.25, 1.5), _rotation(0.3)
+    save_series(
+        tmp_path / "a", _field, count=4, size=(18, 24), step=2.5, spacing=spacing, rotation=turned,
+        SliceThickness=2,
+    )  # fmt: skip
+    path = sorted((tmp_path / "a").iterdir())[2]
+    (found,) = dicom.decode(Entry(str(path), "a", 0, "all"), windowed=False).pictures
+    np.testing.assert_allclose(found.spacing, (2, *spacing))
+    steps = preprocess.parse(chain, 16)
+    image = preprocess.Image(
+        found.pixels, found.low, found.high, found.pixels.dtype, spacing, affine=found.affine
+    )
+    after, _ = preprocess.apply(steps, image)
+    rows, columns = np.indices((16, 16))
+    mm = apply_affine(after.affine, np.stack([0 * rows, rows, columns], -1))
+    top = np.iinfo(after.values.dtype).max
+    values = after.low + after.values[..., 0] / top * (after.high - after.low)
+    index = apply_affine(np.linalg.inv(found.affine), mm)
+    np.testing.assert_allclose(index[..., 0], 0, atol=1e-9)
+    well = ((index[..., 1:] > 2) & (index[..., 1:] < np.array([18, 24]) - 3)).all(axis=-1)
+    assert well.sum() > 50
+    expected = _field(mm @ LPS[:3, :3])
+    np.testing.assert_allclose(values[well], expected[well], atol=0.01 * np.ptp(expected))
+    np.testing.assert_allclose(after.spacing, np.linalg.norm(after.affine[:3, 1:3], axis=0))
 
 
 def test_blank_volumes_are_left_out_by_name(rng):

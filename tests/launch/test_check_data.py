@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -42,14 +43,18 @@ def test_rows_of_tiles_are_whole_and_in_order():
 
 def test_a_source_is_told_and_its_configuration_prepares_it(tmp_path):
     rng = np.random.default_rng(0)
-    rows = ["file,label,patient,site"]
+    rows, images = ["file,label,patient,site,sex,split"], []
     (tmp_path / "scans").mkdir()
     for i in range(40):
-        image = rng.integers(0, 256, (20, 24), dtype=np.uint8)
+        images.append(rng.integers(0, 256, (20, 24), dtype=np.uint8))
+        image = images[30 if i == 39 else i]  # one twice, in another class and split
         Image.fromarray(image).save(tmp_path / "scans" / f"{i}.png")
-        rows.append(f"{i}.png,{'ab'[i % 2]},<i>P{i // 2}</i>,<b>{'xy'[i // 20]}</b>")
+        rows.append(
+            f"{i}.png,{'ab'[i % 2]},<i>P{i // 2}</i>,<b>{'xy'[i // 20]}</b>,"
+            f"{'mf'[i // 2 % 2]},{'train' if i < 32 else 'val' if i < 36 else 'test'}"
+        )
     (tmp_path / "scans" / "40.png").write_bytes(b"nothing")
-    rows.append("40.png,a,P1,")
+    rows.append("40.png,a,P1,,f,train")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     done = programs.run(
         "check_data", f"--source=folder:{tmp_path / 'scans'}", f"--workdir={tmp_path / 'run'}",
@@ -58,7 +63,7 @@ def test_a_source_is_told_and_its_configuration_prepares_it(tmp_path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "run" / "data_check"
     assert done.stdout.splitlines()[-1] == str(folder / "index.html")
-    assert "all classes        40" in done.stdout
+    assert "look: 1 of these pairs are in two splits." in done.stdout
     assert "look: 1 of 41 files can't be read: see the list." in done.stdout
 
     page = (folder / "index.html").read_text()
@@ -69,7 +74,27 @@ def test_a_source_is_told_and_its_configuration_prepares_it(tmp_path):
     numbers = json.loads((folder / "check.json").read_text())
     assert numbers["images"] == 40
     assert list(numbers["unreadable"]) == ["40.png"]
-    assert numbers["counts"]["rows"]["a"] == [[20, 20]]
+    assert numbers["counts"]["rows"]["a"] == [[16, 16], [2, 2], [2, 2]]
+    site, sex = numbers["subgroups"]
+    assert (site["name"], sex["name"]) == ("site", "sex")
+    assert sex["splits"] == ["train", "val", "test"]
+    assert sex["classes"] == ["a", "b", "all classes"]
+    assert sex["rows"] == {key: [[8, 8, 16], [1, 1, 2], [1, 1, 2]] for key in "fm"}
+    (pair,) = numbers["duplicates"]["listed"]
+    assert (pair["a"], pair["b"], pair["distance"]) == ("30.png", "39.png", 0)
+    assert pair["across_splits"]
+    assert pair["two_labels"]
+
+    said = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
+    for words in (
+        "1 of these pairs are under two labels", "train val test", "a 16 (16) 2 (2) 2 (2)",
+        "f 8 8 16 1 1 2 1 1 2", "uint8 40", "Pixels by value, uint8", "20 x 24 x 1 40",
+        "Images by width over height", "same pixels two splits, two labels",
+        "40.png is no readable image", "config.data.source",
+    ):  # fmt: skip
+        assert words in said, words
+    assert page.count("<svg") >= 2
+    assert (folder / "config.py").read_text().splitlines()[0].strip('"')[:20] in said
 
     prepared = programs.run(
         "prepare", f"--config={folder / 'config.py'}", f"--workdir={tmp_path / 'run'}"

@@ -63,8 +63,8 @@ def train_classifier_of(name: str, data: pathlib.Path, folder: pathlib.Path):
         parts = [Part(real, 24), Part(other, 8)]
     trainer = models.Trainer(spec, real.image_shape, config, name)
     params = trainer.train(
-        parts, folder, name=name, seed=3, steps=STEPS, augment=("shift",), strength=1.0,
-        checkpoints=False, show=False,
+        parts, folder, name=name, seed=3, steps=STEPS, augment=("shift", "histogram", "mixup"),
+        strength=1.0, checkpoints=False, show=False,
     )  # fmt: skip
     return params, folder
 

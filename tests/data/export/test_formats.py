@@ -189,3 +189,46 @@ def test_what_other_files_say(tmp_path):
 def test_what_a_format_cannot_hold(kind, shape, bits, words):
     with pytest.raises(UserError, match=words):
         FORMATS[kind].check(shape, bits)
+
+
+def test_a_slice_lies_where_it_did(tmp_path):
+    """A tilted sagittal slice: every pixel's place by nibabel, and its size in DICOM."""
+    image = _image(np.uint16)
+    affine = np.array([[4, 0.1, 0, 9], [0.2, 0, 0.5, -7], [0, -0.75, 0.1, 3], [0, 0, 0, 1]])
+    spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0))
+    about = dataclasses.replace(REAL, affine=affine, spacing=spacing)
+    volume = nib.load(_write(tmp_path, "nifti", image, about))
+    assert volume.header.get_xyzt_units()[0] == "mm"
+    for row, column in ((0, 0), (11, 0), (4, 7)):
+        place = affine @ [0, row, column, 1]
+        voxel = np.rint(np.linalg.inv(volume.affine) @ place)[:3].astype(int)
+        np.testing.assert_allclose(volume.affine @ [*voxel, 1], place, atol=1e-4)
+        assert volume.dataobj[tuple(voxel)] == image[row, column, 0]
+    # Whatever the axis of other files is, one of one slice is that slice.
+    picture, _ = _own("nifti", tmp_path / "set" / "class" / "a.nii.gz")
+    assert sorted(picture.pixels.shape) == [1, 9, 12]
+    np.testing.assert_allclose(sorted(picture.spacing), sorted(spacing), rtol=1e-5)
+
+    made = pydicom.dcmread(_write(tmp_path, "dicom", image, about))
+    np.testing.assert_allclose(made.PixelSpacing, spacing[1:], rtol=1e-9)
+    sidecar = _write(tmp_path, "npy", image, about).with_name("a.npy.json")
+    assert json.loads(sidecar.read_text())["spacing"] == pytest.approx(spacing)
+
+
+@pytest.mark.parametrize("kind", ["nifti", "dicom"])
+def test_the_size_of_pixels_alone_is_kept_too(tmp_path, kind):
+    about = dataclasses.replace(REAL, spacing=(math.nan, 0.143, 0.139))
+    path = _write(tmp_path, kind, _image(np.uint16), about)
+    picture, _ = _own(kind, path)
+    assert picture.spacing[1:] == pytest.approx((0.143, 0.139))
+    np.testing.assert_array_equal(picture.pixels, _image(np.uint16))
+
+
+def test_pixels_of_no_size_have_none(tmp_path):
+    """As headers of screenshots say it: 0 mm would make an affine without an inverse."""
+    about = dataclasses.replace(REAL, spacing=(5.0, 0.0, 0.0))
+    volume = nib.load(_write(tmp_path, "nifti", _image(np.uint16), about))
+    assert volume.header.get_xyzt_units()[0] == "unknown"
+    np.testing.assert_allclose(np.abs(volume.affine[:3, :3]), np.diag([1, 1, 5]))
+    made = pydicom.dcmread(_write(tmp_path, "dicom", _image(np.uint16), about))
+    assert "PixelSpacing" not in made

@@ -24,7 +24,7 @@ from vrn import annotators, calibrate, classifier, extraction, filters, target
 from vrn.features import Described
 
 ARMS = ("unfiltered", "random", "discriminator", "knn", "confidence", "vrn", "oracle")
-_PER_CLASS = {"val": 40, "test": 150}
+_PER_CLASS = {"val": 40, "test": 300}
 _DISCRIMINATOR_BATCH = 100
 
 

@@ -56,7 +56,7 @@ def run(
     todo = [cell for cell in cells if not cell.file(folder).exists()]
     with tqdm(total=len(cells), initial=len(cells) - len(todo), unit="cell") as bar:
         for cell in todo:
-            bar.set_postfix_str(str(cell.file(folder).stem))
+            bar.set_postfix_str(cell.file(folder).stem, refresh=False)
             cell.file(folder).parent.mkdir(parents=True, exist_ok=True)
             tables.write_json(cell.file(folder), measure(cell))
             bar.update()

@@ -15,7 +15,7 @@ COLOURS = {
 }  # fmt: skip
 _SCALE = 2  # drawn at so many times the size, then reduced, for smooth lines
 _INK, _GRID = "#333333", "#e4e4e4"
-_LEFT, _RIGHT, _TOP, _BOTTOM, _LEGEND = 46, 10, 26, 40, 26  # margins of a panel, pixels
+_LEFT, _RIGHT, _TOP, _BOTTOM, _LEGEND = 46, 10, 38, 40, 26  # margins of a panel, pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +57,12 @@ def figure(panels: Sequence[Panel], columns: int, size: tuple[int, int]) -> Imag
     draw = ImageDraw.Draw(picture)
     for index, panel in enumerate(panels):
         left, top = (index % columns) * width, (index // columns) * height
-        _panel(draw, panel, (left, top, left + width, top + height), names)
+        _panel(draw, panel, (left, top, left + width, top + height))
     _legend(draw, names, picture.size)
     return picture.resize([side // _SCALE for side in picture.size], Image.Resampling.LANCZOS)
 
 
-def _panel(
-    draw: ImageDraw.ImageDraw, panel: Panel, box: tuple[int, int, int, int], names: Sequence[str]
-) -> None:
+def _panel(draw: ImageDraw.ImageDraw, panel: Panel, box: tuple[int, int, int, int]) -> None:
     left, top = box[0] + _SCALE * _LEFT, box[1] + _SCALE * _TOP
     right, bottom = box[2] - _SCALE * _RIGHT, box[3] - _SCALE * _BOTTOM
     step = (right - left) / len(panel.places)
@@ -74,7 +72,7 @@ def _panel(
         return left + step * (place + 0.5), bottom - share * (bottom - top)
 
     draw.text((left, box[1] + _SCALE * 6), panel.title, _INK, _font(12))
-    draw.text((left, top - _SCALE * 1), panel.axis, "#777777", _font(9), anchor="lb")
+    draw.text((left, top - _SCALE * 3), panel.axis, "#777777", _font(9), anchor="lb")
     for value in _ticks(panel.low, panel.high):
         y = at(0, value)[1]
         draw.line((left, y, right, y), _GRID, _SCALE)
@@ -86,8 +84,9 @@ def _panel(
         )
     middle = (left + right) / 2
     draw.text((middle, box[3] - _SCALE * 2), panel.label, _INK, _font(10), anchor="mb")
+    beside = [series.name for series in panel.series if not series.bound]
     for series in panel.series:
-        dodge = 0 if series.bound else _dodge(names.index(series.name), len(names))
+        dodge = 0 if series.bound else _dodge(beside.index(series.name), len(beside))
         shown = [(i + dodge, p) for i, p in enumerate(series.points) if p is not None]
         _series(draw, series, [(at(x, p[0]), at(x, p[1]), at(x, p[2])) for x, p in shown])
 
@@ -96,9 +95,7 @@ def _series(draw: ImageDraw.ImageDraw, series: Series, points: Sequence[tuple]) 
     colour = COLOURS.get(series.name, COLOURS["vrn"])
     means = [mean for mean, _, _ in points]
     if series.bound:
-        half = [(x + sign * 14 * _SCALE, y) for x, y in means for sign in (-1, 1)]
-        line = half if len(means) == 1 else means
-        for start, end in itertools.pairwise(line):
+        for start, end in itertools.pairwise(means):
             _dashed(draw, start, end, colour)
         return
     if series.joined:
@@ -121,7 +118,7 @@ def _dashed(draw: ImageDraw.ImageDraw, start: tuple, end: tuple, colour: str) ->
 
 def _dodge(index: int, count: int) -> float:
     """Sideways, so that whiskers don't hide each other; in places."""
-    return 0.6 * ((index + 0.5) / count - 0.5)
+    return 0.4 * ((index + 0.5) / count - 0.5)
 
 
 def _legend(draw: ImageDraw.ImageDraw, names: Sequence[str], size: tuple[int, int]) -> None:

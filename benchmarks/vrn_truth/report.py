@@ -156,7 +156,7 @@ def _main(found: _Found) -> Part | None:
     return "\n".join(texts), panels, len(results), _SIZE
 
 
-_WORDS = {"absurd": "the whole: locally plausible, globally absurd", "texture": "texture"}
+_WORDS = {"absurd": "anatomy: right in every patch, absurd as a whole", "texture": "texture"}
 
 
 def _kinds(found: _Found) -> Part | None:
@@ -197,8 +197,11 @@ def _effort(found: _Found) -> Part | None:
         return None
     panels, rows = [], {}
     for family in pools.FAMILIES:
-        by_count = [found("effort", family=family, count=n) for n in studies.EFFORTS]
         others = found("main", family=family, rate=studies.RATE)
+        by_count = [
+            others if n == studies.EFFORT else found("effort", family=family, count=n)
+            for n in studies.EFFORTS
+        ]
         series = [plots.Series("vrn", _points(by_count, "vrn", "auc"))]
         for name in FILTERS[1:]:
             point = measures.interval(measures.collect(others, "filters", name, "auc"))
@@ -221,11 +224,11 @@ def _effort(found: _Found) -> Part | None:
 def _variants(found: _Found) -> Part | None:
     panels, texts = [], []
     for study, title in _TITLES.items():
-        if not (found.all(study) and found.all("effort")):
+        if not (found.all(study) and found.all("main")):
             continue
         settings = studies.STUDIES[study][0]
         for family in dict.fromkeys(setting["family"] for setting in settings):
-            results = {"as is": found("effort", family=family, count=studies.EFFORT)} | {
+            results = {"as is": found("main", family=family, rate=studies.RATE)} | {
                 s["variant"]: found(study, **s) for s in settings if s["family"] == family
             }
             panels.append(_variant_panel(f"{title} ({family})", results))
@@ -252,7 +255,7 @@ def _variant_panel(title: str, results: Mapping[str, Sequence[Any]]) -> plots.Pa
     if title.startswith(_TITLES["guard"]):
         trap = _points(list(results.values()), "auc_real_sound")
         series.insert(1, plots.Series("real", trap, joined=False))
-    places = [name.replace(", ", ",\n").replace(" ", "\n", 1) for name in results]
+    places = [name.replace(", ", ",\n").replace("two ", "two\n") for name in results]
     return plots.Panel(title, places, "AUC", series, 0.4, 1.02)
 
 

@@ -1,4 +1,4 @@
-"""The experiment that is measured: the phantom's, smaller where the truth doesn't need the size."""
+"""The experiment that is measured: the phantom's, as small as five seeds of it allow."""
 
 import ml_collections
 
@@ -10,10 +10,14 @@ def get_config() -> ml_collections.ConfigDict:
     config = phantom.get_config()
     config.tensorboard = False
     config.data.workers = 1
-    config.gan.steps = 2000
-    config.gan.checkpoint_every = 1000
-    config.gan.sample_every = 1000
-    config.vrn.steps = 300
-    config.target.shares = (0.75,)
+    config.gan.steps = 1200
+    config.gan.checkpoint_every = 600  # the earlier generator is the one half-way
+    config.gan.sample_every = 600
+    # Half as wide as by default, so that a VRN takes seconds.
+    config.vrn.width = 8
+    config.vrn.lr = 3e-3
+    # One setting for all: the search of the loop would cost five times as much.
+    config.target.shares = (0.5,)
     config.target.strengths = (0.5,)
+    config.target.steps = 200
     return config

@@ -90,7 +90,7 @@ def _filters(bench: benches.Bench, family: str, rate: float) -> dict[str, Any]:
             name: measures.ranking(score, second.kind, kept[name]) for name, score in scores.items()
         },
         "accuracy": accuracy,
-        **_operating_point(vrn, second),
+        **_judged(bench, vrn, second),
     }
 
 
@@ -150,17 +150,19 @@ def _vrn(
 ) -> dict[str, Any]:
     """One VRN against the truth of the second pool."""
     first, second = _pools(bench.seed, family, RATE)
-    vrn = benches.train(bench, first.records, verdicts(first), **changes)
-    scores = vrn.score(second.records)
-    kept = benches.keep(bench.config, second.records, scores)
-    real = vrn.score(bench.real["test"])
-    sound = scores[second.sound]
+    return _judged(bench, benches.train(bench, first.records, verdicts(first), **changes), second)
+
+
+def _judged(bench: benches.Bench, vrn: benches.Vrn, pool: pools.Pool) -> dict[str, Any]:
+    """A VRN against the truth of the second pool, and against real images."""
+    scores = vrn.score(pool.records)
+    kept = benches.keep(bench.config, pool.records, scores)
     return {
-        "vrn": measures.ranking(scores, second.kind, kept),
-        # A detector of the generator tells sound synthetic images from real ones; there is
-        # nothing wrong with them.
-        "auc_real_sound": measures.auc_between(real, sound),
-        **_operating_point(vrn, second),
+        "vrn": measures.ranking(scores, pool.kind, kept),
+        # A detector of the generator tells real images from sound synthetic ones, with which
+        # nothing is wrong.
+        "auc_real_sound": measures.auc_between(vrn.score(bench.real["test"]), scores[pool.sound]),
+        **_operating_point(vrn, pool),
     }
 
 
@@ -205,7 +207,8 @@ STUDIES: Mapping[str, tuple[Sequence[Mapping[str, Any]], Callable[..., dict[str,
     "real": ([{}], _real),
     "main": (_grid(family=_BOTH, rate=RATES), _filters),
     "generator": ([{}], generator.measure),
-    "effort": (_grid(family=_BOTH, count=EFFORTS), _effort),
+    # The main study has measured the effort that it takes.
+    "effort": (_grid(family=_BOTH, count=[n for n in EFFORTS if n != EFFORT]), _effort),
     "guard": (_grid(family=("absurd",), variant=tuple(GUARDS)), _variant(GUARDS)),
     "noise": (
         _grid(family=("absurd",), variant=(*NOISES, "two raters", "two who agree", "ensemble")),

@@ -11,7 +11,7 @@ again. Figures and tables come from the files of the studies that are complete.
 import pathlib
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import options
 from benchmarks.vrn_truth import cells, report, setting, studies
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     for name in names:
         if name not in studies.STUDIES:
             cli.fail(f"--studies: there is no '{name}'; choose from {', '.join(studies.STUDIES)}")
+    logging.set_verbosity(logging.ERROR)  # orbax speaks at every checkpoint
     compiled.keep(cli.COMPILED.default)
     folder = pathlib.Path(_WORKDIR.value)
     config = setting.get_config()

@@ -280,41 +280,34 @@ def _generator(found: _Found) -> Part | None:
     if not found.all("generator"):
         return None
     results = found("generator")
-    names = list(results[0]["kept"])
-    findings = ("anatomy", "hearts", "laterality", "ribs_right", "ribs_left", "rib_order", "any")
-    rows = {
-        "real images": [measures.text(measures.collect(results, "real", f)) for f in findings],
-        "earlier pool": [
-            measures.text(measures.collect(results, "early pool", f)) for f in findings
-        ],
-        "pool": [measures.text(measures.collect(results, "pool", f)) for f in findings],
-    } | {
-        name: [measures.text(measures.collect(results, "kept", name, f)) for f in findings]
-        for name in names
+    parts, filters = list(results[0]["faults"]), list(results[0]["auc"])
+    texts = []
+    titles = {
+        "faults": "Findings in a GAN's images, before and after each filter",
+        "disease": "Lesions seen in a GAN's images, and where nodules lie",
     }
-    heads = [f.replace("_", " ") for f in findings]
-    text = table(heads, rows, "Fault rates of a GAN's images, before and after each filter")
-    aucs = {name: [measures.text(measures.collect(results, "auc", name))] for name in names}
-    text += "\n" + table(["AUC"], aucs, "AUC, right anatomy against wrong")
-    kinds = results[0]["disease"]
-    shares = [f for f in kinds["real"] if all(f in c["disease"][k] for c in results for k in kinds)]
-    rows = {
-        f: [measures.text(measures.collect(results, "disease", kind, f)) for kind in kinds]
-        for f in shares
-    }
-    text += "\n" + table(list(kinds), rows, "Lesions seen, and where nodules lie")
-    places = ["pool", *(name.replace("vrn of an ", "vrn of an\n") for name in names)]
-    values = [measures.collect(results, "pool", "anatomy")]
-    values += [measures.collect(results, "kept", name, "anatomy") for name in names]
-    series = [plots.Series("vrn", [measures.interval(v) for v in values], joined=False)]
+    for topic, title in titles.items():
+        # Where no nodule is seen there is no place of nodules.
+        every = [set(cell[topic][part]) for cell in results for part in parts]
+        heads = [name for name in results[0][topic]["real"] if all(name in one for one in every)]
+        rows = {
+            part: [measures.text(measures.collect(results, topic, part, f)) for f in heads]
+            for part in parts
+        }
+        texts.append(table([head.replace("_", " ") for head in heads], rows, title))
+    rows = {name: [measures.text(measures.collect(results, "auc", name))] for name in filters}
+    texts.append(table(["AUC"], rows, "AUC, images without a finding against the others"))
+    places = [part for part in parts if part not in ("random", "oracle")]
+    points = [measures.interval(measures.collect(results, "faults", p, "any")) for p in places]
+    series = [plots.Series("with a finding", points, joined=False)]
     for bound in ("random", "oracle"):
-        point = measures.interval(measures.collect(results, "kept", bound, "anatomy"))
+        point = measures.interval(measures.collect(results, "faults", bound, "any"))
         series.append(plots.Series(bound, [point] * len(places), bound=True))
     panel = plots.Panel(
-        "A GAN's images before and after each filter", places,
-        "share with wrong anatomy, by the analyser", series, 0, 1,
+        "Real images, a GAN's half-way and at the end, and what each filter keeps of the last",
+        places, "share of images with a finding of the analyser", series, 0, 1,
     )  # fmt: skip
-    return text, [panel], 1, (800, 260)
+    return "\n".join(texts), [panel], 1, (800, 260)
 
 
 _PARTS = {

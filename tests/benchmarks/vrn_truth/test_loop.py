@@ -56,8 +56,9 @@ def test_a_cell_of_every_kind(measured):
     noise = studies.STUDIES["noise"][1](made, family="absurd", variant="two who agree")
     assert 0 <= noise["vrn"]["auc"] <= 1
     found = generator.measure(made)
-    assert found["pool"] != found["early pool"]  # the generators are of different steps
-    assert found["kept"]["oracle"]["anatomy"] <= found["pool"]["anatomy"]
+    faults = found["faults"]
+    assert faults["pool"] != faults["earlier pool"]  # the generators are of different steps
+    assert faults["real"]["any"] < 0.1 < faults["pool"]["any"]  # four steps make no phantom
 
 
 def test_the_report_shows_what_the_cells_say(tmp_path):

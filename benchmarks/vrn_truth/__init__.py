@@ -6,5 +6,6 @@
 - `bench.py`: the loop's own networks, annotators, filters and target model on them
 - `generator.py`: a GAN's images, whose truth the phantom's analyser sees
 - `studies.py`: what is measured, cell by cell; `cells.py` keeps the results
-- `measures.py`, `plots.py`, `report.py`: from results to figures and tables
+- `measures.py`, `results.py`, `plots.py`: results become numbers, points and pictures
+- `main_figure.py`, `figures.py`, `report.py`: the figures and tables
 """

@@ -22,6 +22,7 @@ _VARIANTS = {
     "noise": "mistakes of the experts",
     "positives": "positives of the VRN",
     "head": "head of the VRN",
+    "lr": "learning rate of the VRN",
     "depth": "depth of the VRN",
 }
 _WIDE = (800, 280)

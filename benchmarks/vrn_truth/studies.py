@@ -35,6 +35,7 @@ GUARDS: Mapping[str, Mapping[str, Any]] = {
     "reduced": _BARE,
     "none, real+accepted": {"input_size": pools.SIZE, "positives": "real+accepted", **_BARE},
 }
+RATES_OF_LEARNING: Mapping[str, Mapping[str, Any]] = {"0.001": {"lr": 1e-3}, "0.01": {"lr": 1e-2}}
 POSITIVES: Mapping[str, Mapping[str, Any]] = {"real+accepted": {"positives": "real+accepted"}}
 # Mistakes of the experts: name -> arguments of `experts.annotate`.
 NOISES: Mapping[str, Mapping[str, Any]] = {
@@ -44,29 +45,29 @@ NOISES: Mapping[str, Mapping[str, Any]] = {
 
 
 def cells(names: Sequence[str], seeds: Sequence[int] = SEEDS) -> list[Cell]:
-    """The cells of these studies, seed by seed in each."""
+    """The cells of these studies, in each setting by setting: a setting counts with all seeds."""
     return [
         Cell(name, setting, seed)
         for name in names
-        for seed, setting in itertools.product(seeds, STUDIES[name][0])
+        for setting, seed in itertools.product(STUDIES[name][0], seeds)
     ]
 
 
 class Measurer:
-    """Measures cells; keeps the last seed's networks and pools between them."""
+    """Measures cells; keeps every seed's networks, and some pools, between them."""
 
     def __init__(self, config: ml_collections.ConfigDict, folder: pathlib.Path):
         self._config, self._folder = config, folder
-        self._bench: benches.Bench | None = None
+        self._benches: dict[int, benches.Bench] = {}
 
     def __call__(self, cell: Cell) -> dict[str, Any]:
         """The result of a cell."""
-        if self._bench is None or self._bench.seed != cell.seed:
-            self._bench = benches.Bench(self._config, self._folder, cell.seed)
-        return STUDIES[cell.study][1](self._bench, **cell.setting)
+        if cell.seed not in self._benches:
+            self._benches[cell.seed] = benches.Bench(self._config, self._folder, cell.seed)
+        return STUDIES[cell.study][1](self._benches[cell.seed], **cell.setting)
 
 
-@functools.lru_cache(maxsize=2)  # the cells of one study share them
+@functools.lru_cache(maxsize=16)  # several studies ask for the same; 5 MB each
 def _pools(seed: int, family: str, rate: float) -> tuple[pools.Pool, pools.Pool]:
     kinds = pools.FAMILIES[family]
     return pools.first(seed, _FIRST, rate, kinds), pools.second(seed, _SECOND, rate, kinds)
@@ -209,13 +210,23 @@ STUDIES: Mapping[str, tuple[Sequence[Mapping[str, Any]], Callable[..., dict[str,
     "generator": ([{}], generator.measure),
     # The main study has measured the effort that it takes.
     "effort": (_grid(family=_BOTH, count=[n for n in EFFORTS if n != EFFORT]), _effort),
-    "guard": (_grid(family=("absurd",), variant=tuple(GUARDS)), _variant(GUARDS)),
+    "guard": (
+        [
+            *_grid(family=("absurd",), variant=tuple(GUARDS)),
+            {"family": "texture", "variant": "jitter"},
+        ],
+        _variant(GUARDS),
+    ),
     "noise": (
         _grid(family=("absurd",), variant=(*NOISES, "two raters", "two who agree", "ensemble")),
         _noise,
     ),
     "positives": (_grid(family=_BOTH, variant=tuple(POSITIVES)), _variant(POSITIVES)),
     "head": (_grid(family=_BOTH, variant=tuple(HEADS)), _variant(HEADS)),
+    "lr": (
+        _grid(family=("absurd",), variant=tuple(RATES_OF_LEARNING)),
+        _variant(RATES_OF_LEARNING),
+    ),
     "depth": (_grid(family=("absurd",), variant=tuple(DEPTHS)), _variant(DEPTHS)),
 }
 MAIN = ("real", "main")

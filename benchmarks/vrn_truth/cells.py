@@ -1,7 +1,9 @@
 """Cells: measurements that are made once, kept as files, and left out when they are there."""
 
 import dataclasses
+import json
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +38,9 @@ def run(
 ) -> None:
     """Measures the cells that have no file yet, with a bar that tells the time left.
 
+    What each took of the processor stands in `seconds.jsonl`, apart from the results, which are the
+    same every time.
+
     Args:
         cells: in the order in which they are measured.
         folder: takes their files.
@@ -58,7 +63,11 @@ def run(
         for cell in todo:
             bar.set_postfix_str(cell.file(folder).stem, refresh=False)
             cell.file(folder).parent.mkdir(parents=True, exist_ok=True)
+            began = time.process_time()
             tables.write_json(cell.file(folder), measure(cell))
+            with (folder / "seconds.jsonl").open("a") as log:
+                spent = round(time.process_time() - began, 1)
+                log.write(json.dumps({"cell": str(cell.file(folder)), "cpu_seconds": spent}) + "\n")
             bar.update()
 
 

@@ -203,17 +203,19 @@ def keep(config: ml_collections.ConfigDict, pool: Records, scores: np.ndarray) -
     return next(iter(filters.keep_per_class([(scores, pool.labels)], count)))
 
 
-def target_accuracy(bench: Bench, pool: Records | None) -> float:
+def target_accuracy(bench: Bench, pool: Records | None, share: float | None = None) -> float:
     """Balanced accuracy on the real test split of a target model trained with a pool.
 
     Args:
         bench: the seed; for one seed all models start from the same weights.
         pool: synthetic images, or None for real ones alone.
+        share: of every batch that comes from the pool, by default the setting's.
     """
     config = bench.config
+    shares = config.target.shares if share is None else (share,)
     made = _classifier(config, "target")
     name = "classical" if pool is None else "unfiltered"
-    setting = target.settings(name, config.target.shares, config.target.strengths)[-1]
+    setting = target.settings(name, shares, config.target.strengths)[-1]
     real = bench.real["train"]
     params = made.trainer.train(
         target.parts(name, setting, config.target.batch, real=real, pool=pool, kept={}),

@@ -40,6 +40,26 @@ def part(found: Results) -> Part | None:
     return "\n".join(texts), _panels(families, real), len(families), SIZE
 
 
+def alone(found: Results) -> Part | None:
+    """Target models trained on what filters keep of a pool and on nothing else."""
+    if not (found.all("alone") and found.all("real")):
+        return None
+    settings = studies.STUDIES["alone"][0]
+    every = [found("alone", **setting) for setting in settings]
+    heads = [f"{setting['family']}, {setting['rate']:.0%}" for setting in settings]
+    real = measures.collect(found("real"), "accuracy")
+    lines = [
+        *series(_ARMS, every, "accuracy", "*", joined=False),
+        plots.Series("real", [measures.interval(real)] * len(every), bound=True),
+    ]
+    ends = [point for line in lines for point in line.points]
+    low, high = min(point[1] for point in ends), max(point[2] for point in ends)
+    title, axis = "Trained on the pool alone", "balanced accuracy of the target model"
+    panel = plots.Panel(title, heads, axis, lines, low, high)
+    texts = [text.replace("## ", "## Pool alone: ") for text in _targets(heads, every, real)]
+    return "\n".join(texts), [panel], 1, (500, 250)
+
+
 def _panels(
     families: Mapping[str, Sequence[Sequence[Any]]], real: Sequence[float]
 ) -> list[plots.Panel]:

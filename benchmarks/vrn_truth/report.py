@@ -9,6 +9,7 @@ from data.tables import atomic_file
 
 _PARTS = {
     "main": main_figure.part,
+    "alone": main_figure.alone,
     "kinds": figures.kinds,
     "effort": figures.effort,
     "variants": figures.variants,

@@ -73,7 +73,9 @@ def _pools(seed: int, family: str, rate: float) -> tuple[pools.Pool, pools.Pool]
     return pools.first(seed, _FIRST, rate, kinds), pools.second(seed, _SECOND, rate, kinds)
 
 
-def _filters(bench: benches.Bench, family: str, rate: float) -> dict[str, Any]:
+def _filters(
+    bench: benches.Bench, family: str, rate: float, share: float | None = None
+) -> dict[str, Any]:
     """Annotators, VRN and filters against the truth, and the target models they lead to."""
     config = bench.config
     first, second = _pools(bench.seed, family, rate)
@@ -82,9 +84,9 @@ def _filters(bench: benches.Bench, family: str, rate: float) -> dict[str, Any]:
     described = bench.space.describe(second.records)
     scores = benches.filter_scores(bench, second, described, vrn.score(second.records))
     kept = {name: benches.keep(config, second.records, score) for name, score in scores.items()}
-    accuracy = {"unfiltered": benches.target_accuracy(bench, second.records)}
+    accuracy = {"unfiltered": benches.target_accuracy(bench, second.records, share)}
     for name, rows in kept.items():
-        accuracy[name] = benches.target_accuracy(bench, second.records.subset(rows))
+        accuracy[name] = benches.target_accuracy(bench, second.records.subset(rows), share)
     return {
         "annotators": _annotators(bench, first),
         "filters": {
@@ -207,6 +209,8 @@ _BOTH = tuple(pools.FAMILIES)
 STUDIES: Mapping[str, tuple[Sequence[Mapping[str, Any]], Callable[..., dict[str, Any]]]] = {
     "real": ([{}], _real),
     "main": (_grid(family=_BOTH, rate=RATES), _filters),
+    # No real image in the batches of the target model: the hardest test of a pool.
+    "alone": (_grid(family=_BOTH, rate=RATES[-1:], share=(1.0,)), _filters),
     "generator": ([{}], generator.measure),
     # The main study has measured the effort that it takes.
     "effort": (_grid(family=_BOTH, count=[n for n in EFFORTS if n != EFFORT]), _effort),

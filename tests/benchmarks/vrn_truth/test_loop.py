@@ -86,7 +86,9 @@ def test_the_report_shows_what_the_cells_say(tmp_path):
     assert "| knn | 0.60 (0.35 to 0.85)" in text
     assert "| vrn - real | +0.0 (+0.0 to +0.0)" in text
     drawn = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert drawn == [f"truth_{name}.png" for name in ("effort", "kinds", "main", "variants")]
+    assert drawn == [
+        f"truth_{name}.png" for name in ("alone", "effort", "kinds", "main", "variants")
+    ]
     for name in drawn:
         with Image.open(tmp_path / "figures" / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 10

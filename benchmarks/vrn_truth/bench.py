@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -122,7 +122,7 @@ class Vrn:
         accepted_of_real: share of unseen real images beyond its operating point, likewise.
     """
 
-    score: Any
+    score: Callable[[Records], np.ndarray]
     calibration: Mapping[str, Any] | None
     accepted_of_real: float | None
 

@@ -37,8 +37,12 @@ def kinds(found: Results) -> Part | None:
         for family, names in pools.FAMILIES.items()
         for kind in names
     }
-    lines, body = [], {}
+    lines, body, kept = [], {}, {}
     for name in FILTERS:
+        kept[name] = [
+            measures.text(measures.collect(one, "filters", name, "kept_by_kind", kind))
+            for kind, one in results.items()
+        ]
         values = [
             measures.collect(one, "filters", name, "auc_by_kind", kind)
             for kind, one in results.items()
@@ -54,7 +58,9 @@ def kinds(found: Results) -> Part | None:
     axis = "AUC, sound against this fault"
     panel = plots.Panel("Which faults each filter sees", places, axis, lines, 0.2, 1.02)
     heads = [kind.replace("_", " ") for kind in results]
-    return table(heads, body, "AUC by kind of fault, 30 % faults"), [panel], 1, _WIDE
+    text = table(heads, body, "AUC by kind of fault, 30 % faults")
+    text += "\n" + table(heads, kept, "Share of each kind that is in the kept half, 30 % faults")
+    return text, [panel], 1, _WIDE
 
 
 def effort(found: Results) -> Part | None:

@@ -65,28 +65,25 @@ def kinds(found: Results) -> Part | None:
 
 def effort(found: Results) -> Part | None:
     """AUC by the number of annotated images, beside filters that need none."""
-    if not (found.all("effort") and found.all("main")):
-        return None
-    panels, body = [], {}
+    panels, texts = [], []
     for family in pools.FAMILIES:
         others = found("main", family=family, rate=studies.RATE)
-        by_count = [
-            others if n == studies.EFFORT else found("effort", family=family, count=n)
+        by_count = {
+            n: others if n == studies.EFFORT else found("effort", family=family, count=n)
             for n in studies.EFFORTS
-        ]
-        lines = [plots.Series("vrn", points(by_count, "vrn", "auc"))]
-        lines += series(FILTERS[1:], [others] * len(by_count), "filters", "*", "auc")
-        places, label = [str(n) for n in studies.EFFORTS], "annotated images"
+        }
+        if not all(by_count.values()):
+            continue
+        settings = list(by_count.values())
+        lines = [plots.Series("vrn", points(settings, "vrn", "auc"))]
+        lines += series(FILTERS[1:], [others] * len(settings), "filters", "*", "auc")
+        places, label = [str(n) for n in by_count], "annotated images"
         title = f"faults of {WORDS[family]}"
         panels.append(plots.Panel(title, places, "AUC", lines, 0.3, 1.02, label))
-        body |= {
-            f"{family}, AUC": rows(["auc"], by_count, "vrn", "*")["auc"],
-            f"{family}, faults in the kept half": rows(["fault_rate"], by_count, "vrn", "*")[
-                "fault_rate"
-            ],
-        }
-    heads = [f"{n} annotated" for n in studies.EFFORTS]
-    return table(heads, body, "The VRN by effort, 30 % faults"), panels, 2, SIZE
+        body = rows(["auc", "fault_rate", "recall"], settings, "vrn", "*")
+        heads = [f"{n} annotated" for n in by_count]
+        texts.append(table(heads, body, f"The VRN by effort, 30 % faults: {family}"))
+    return ("\n".join(texts), panels, len(panels), SIZE) if panels else None
 
 
 def variants(found: Results) -> Part | None:

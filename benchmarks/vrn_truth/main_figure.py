@@ -17,18 +17,23 @@ from benchmarks.vrn_truth.results import (
 
 WORDS = {"absurd": "anatomy: right in every patch, absurd as a whole", "texture": "texture"}
 _ARMS = ("unfiltered", *FILTERS)
-_RATES = [f"{rate:.0%}" for rate in studies.RATES]
 
 
 def part(found: Results) -> Part | None:
-    """Figure and tables of the studies 'main' and 'real'."""
-    if not (found.all("main") and found.all("real")):
+    """Figure and tables of the studies 'main' and 'real', of the rates that are complete."""
+    rates = [
+        rate
+        for rate in studies.RATES
+        if all(found("main", family=family, rate=rate) for family in pools.FAMILIES)
+    ]
+    if not (rates and found.all("real")):
         return None
     families = {
-        family: [found("main", family=family, rate=rate) for rate in studies.RATES]
+        family: [found("main", family=family, rate=rate) for rate in rates]
         for family in pools.FAMILIES
     }
-    heads = [f"{family}, {rate}" for family in families for rate in _RATES]
+    places = [f"{rate:.0%}" for rate in rates]
+    heads = [f"{family}, {place}" for family in families for place in places]
     every = [one for by_rate in families.values() for one in by_rate]
     real = measures.collect(found("real"), "accuracy")
     texts = [
@@ -37,7 +42,7 @@ def part(found: Results) -> Part | None:
         *_annotators(heads, every),
         _operating_point(heads, every),
     ]
-    return "\n".join(texts), _panels(families, real), len(families), SIZE
+    return "\n".join(texts), _panels(families, places, real), len(families), SIZE
 
 
 def alone(found: Results) -> Part | None:
@@ -61,13 +66,13 @@ def alone(found: Results) -> Part | None:
 
 
 def _panels(
-    families: Mapping[str, Sequence[Sequence[Any]]], real: Sequence[float]
+    families: Mapping[str, Sequence[Sequence[Any]]], places: Sequence[str], real: Sequence[float]
 ) -> list[plots.Panel]:
     first, second, third = [], [], []
     accuracies = {
         family: [
             *series(_ARMS, by_rate, "accuracy", "*"),
-            plots.Series("real", [measures.interval(real)] * len(_RATES), bound=True),
+            plots.Series("real", [measures.interval(real)] * len(places), bound=True),
         ]
         for family, by_rate in families.items()
     }
@@ -78,12 +83,12 @@ def _panels(
         aucs = series(FILTERS, by_rate, "filters", "*", "auc")
         kept = series(FILTERS, by_rate, "filters", "*", "fault_rate")
         title = f"faults of {WORDS[family]}"
-        first.append(plots.Panel(title, _RATES, "AUC, sound against faulty", aucs, 0.3, 1.02))
-        second.append(plots.Panel("", _RATES, "share of faults in the kept half", kept, 0, 0.52))
+        first.append(plots.Panel(title, places, "AUC, sound against faulty", aucs, 0.3, 1.02))
+        second.append(plots.Panel("", places, "share of faults in the kept half", kept, 0, 0.52))
         third.append(
             plots.Panel(
                 "",
-                _RATES,
+                places,
                 "balanced accuracy of the target model",
                 accuracies[family],
                 low,

@@ -30,13 +30,13 @@ _WIDE = (800, 280)
 
 def kinds(found: Results) -> Part | None:
     """AUC by kind of fault."""
-    if not found.all("main"):
-        return None
     results = {
         kind: found("main", family=family, rate=studies.RATE)
         for family, names in pools.FAMILIES.items()
         for kind in names
     }
+    if not all(results.values()):
+        return None
     lines, body, kept = [], {}, {}
     for name in FILTERS:
         kept[name] = [

@@ -14,6 +14,7 @@ COLOURS = {
     "random": "#999999", "oracle": "#000000", "unfiltered": "#e69f00", "real": "#56b4e9",
 }  # fmt: skip
 _SCALE = 2  # drawn at so many times the size, then reduced, for smooth lines
+_BEYOND = 0.35  # how far bounds go beyond the outer places
 _INK, _GRID = "#333333", "#e4e4e4"
 _LEFT, _RIGHT, _TOP, _BOTTOM, _LEGEND = 46, 10, 38, 40, 26  # margins of a panel, pixels
 
@@ -88,6 +89,9 @@ def _panel(draw: ImageDraw.ImageDraw, panel: Panel, box: tuple[int, int, int, in
     for series in panel.series:
         dodge = 0 if series.bound else _dodge(beside.index(series.name), len(beside))
         shown = [(i + dodge, p) for i, p in enumerate(series.points) if p is not None]
+        if series.bound and shown:  # a line even where there is one place
+            (first, start), (last, end) = shown[0], shown[-1]
+            shown = [(first - _BEYOND, start), *shown, (last + _BEYOND, end)]
         _series(draw, series, [(at(x, p[0]), at(x, p[1]), at(x, p[2])) for x, p in shown])
 
 

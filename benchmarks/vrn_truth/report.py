@@ -15,7 +15,7 @@ _PARTS = {
     "variants": figures.variants,
     "generator": figures.generator,
 }
-_COLOURS = 64  # of the files, which are smaller so
+_COLOURS = 256  # of the files, which are smaller so
 
 
 def write(folder: pathlib.Path, pictures: pathlib.Path, seeds: Sequence[int]) -> pathlib.Path:

@@ -72,7 +72,8 @@ def effort(found: Results) -> Part | None:
             n: others if n == studies.EFFORT else found("effort", family=family, count=n)
             for n in studies.EFFORTS
         }
-        if not all(by_count.values()):
+        by_count = {n: one for n, one in by_count.items() if one}
+        if not others or len(by_count) < 2:
             continue
         settings = list(by_count.values())
         lines = [plots.Series("vrn", points(settings, "vrn", "auc"))]

@@ -154,8 +154,9 @@ def generator(found: Results) -> Part | None:
             for part in parts
         }
         texts.append(table([head.replace("_", " ") for head in heads], body, title))
-    body = rows(filters, [results], "auc", "*")
-    texts.append(table(["AUC"], body, "AUC, images without a finding against the others"))
+    if all(cell["auc"]["vrn"] is not None for cell in results):
+        body = rows(filters, [results], "auc", "*")
+        texts.append(table(["AUC"], body, "AUC, images without a finding against the others"))
     places = [part for part in parts if part not in ("random", "oracle")]
     shown = [measures.interval(measures.collect(results, "faults", p, "any")) for p in places]
     lines = [plots.Series("with a finding", shown, joined=False)]

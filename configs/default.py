@@ -116,7 +116,10 @@ def get_config() -> ml_collections.ConfigDict:
     vrn.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     vrn.width = 16  # channels of the first stage; 64 is the published ResNet
     vrn.dtype = "float32"  # of the products, or bfloat16
+    vrn.head = "average"  # how places become features: average, top (quarter) or bilinear
     vrn.input_size = 32  # both classes are reduced to this many pixels: generator traces go
+    vrn.blur = 1.0  # largest random blur in training, standard deviation in pixels; 0: none
+    vrn.noise = 0.1  # largest random noise in training, of an image's range of 2; 0: none
     vrn.positives = "real"  # real, or real+accepted (adds the real-like images of the pool)
     vrn.batch = 32
     vrn.accumulate = 1  # micro-batches per update: less memory, the same update

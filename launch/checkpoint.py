@@ -152,7 +152,7 @@ class Checkpoints:
         self._manager.reload()
 
 
-def open_last(run: pathlib.Path, state: Any) -> Any:
+def open_last(run: pathlib.Path, state: Any, step: int | None = None) -> Any:
     """Returns the state in the last checkpoint of a finished training in folder `run`.
 
     There is no falling back: an earlier checkpoint would be another network than was asked for.
@@ -160,17 +160,20 @@ def open_last(run: pathlib.Path, state: Any) -> Any:
     Args:
       run: folder that holds `checkpoints/`.
       state: structure, shapes and shardings, as `jax.ShapeDtypeStruct`s.
+      step: of the checkpoint, where another than the last is wanted.
 
     Raises:
       UserError: there is none, or it cannot be read.
     """
     folder = run / "checkpoints"
-    missing = UserError(f"{run} holds no checkpoint; delete {run} to train again")
+    which = "checkpoint" if step is None else f"checkpoint of step {step}"
+    missing = UserError(f"{run} holds no {which}; delete {run} to train again")
     if not folder.exists():
         raise missing
     with contextlib.closing(_manager(folder, create=False)) as manager:
-        step = manager.latest_step()
         if step is None:
+            step = manager.latest_step()
+        if step not in manager.all_steps():
             raise missing
         newest = folder / str(step)
         damage = seals.damage(newest)

@@ -66,22 +66,34 @@ def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_st
 
 
 def classifier_spec(
-    settings: ml_collections.ConfigDict, classes: int, steps: int, **more: Any
+    settings: ml_collections.ConfigDict,
+    classes: int,
+    steps: int,
+    head: str = "average",
+    **more: Any,
 ) -> classifier.ClassifierSpec:
     """A ResNet with AdamW and a cosine schedule over `steps` after a tenth of warm-up."""
     names = ("depth", "width", "stem", "dtype", "lr")
-    return _classifier_spec(*(settings[name] for name in names), classes, steps, **more)
+    return _classifier_spec(*(settings[name] for name in names), classes, steps, head, **more)
 
 
 # Specs are static arguments: the same one for the same settings is one compilation in a pipeline.
 @functools.cache
 def _classifier_spec(
-    depth: int, width: int, stem: str, dtype: str, lr: float, classes: int, steps: int, **more: Any
+    depth: int,
+    width: int,
+    stem: str,
+    dtype: str,
+    lr: float,
+    classes: int,
+    steps: int,
+    head: str,
+    **more: Any,
 ) -> classifier.ClassifierSpec:
     warmup = max(1, steps // 10)
     schedule = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, decay_steps=steps)
     return classifier.ClassifierSpec(
-        model=ResNet(classes, depth, width, stem, DTYPES[dtype]),
+        model=ResNet(classes, depth, width, stem, DTYPES[dtype], head),
         tx=optimiser.adamw(schedule, weight_decay=1e-3),
         num_classes=classes,
         **more,
@@ -90,12 +102,14 @@ def _classifier_spec(
 
 def vrn_spec(config: ml_collections.ConfigDict) -> classifier.ClassifierSpec:
     """The VRN: two classes, and traces of the generator removed alike in both."""
+    vrn = config.vrn
     return classifier_spec(
-        config.vrn,
+        vrn,
         2,
-        config.vrn.steps,
-        label_smoothing=config.vrn.label_smoothing,
-        prepare=traces.TraceRemoval(config.vrn.input_size),
+        vrn.steps,
+        vrn.head,
+        label_smoothing=vrn.label_smoothing,
+        prepare=traces.TraceRemoval(vrn.input_size, vrn.blur, vrn.noise),
     )
 
 

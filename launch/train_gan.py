@@ -65,14 +65,20 @@ def init(config: ml_collections.ConfigDict, spec: state.GanSpec, mesh: Mesh) -> 
 
 
 def restore(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, step: int | None = None
 ) -> tuple[state.GanSpec, state.GanState]:
-    """Opens the trained GAN of a work directory, on one device of each process."""
+    """Opens the trained GAN of a work directory, on one device of each process.
+
+    Args:
+      config: experiment.
+      workdir: work directory.
+      step: of an earlier checkpoint that was kept; by default the last.
+    """
     stage.require(workdir, "gan")
     spec = models.gan_spec(config, workdir)
     shapes = jax.eval_shape(functools.partial(state.init_state, spec), jax.random.key(0))
     mesh = mesh_lib.make_mesh(config.model_devices)
-    trained = open_last(workdir / "gan", mesh_lib.abstract(shapes, mesh))
+    trained = open_last(workdir / "gan", mesh_lib.abstract(shapes, mesh), step)
     return spec, mesh_lib.local(trained)
 
 

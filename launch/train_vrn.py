@@ -16,7 +16,7 @@ from data import loader, pools, tables
 from data.records import Records
 from launch import cli, distributed, extract, models, prepare, rng, stage
 from launch import mesh as mesh_lib
-from vrn import calibrate, classifier
+from vrn import calibrate, classifier, extraction
 from vrn.annotators import NON_REAL_LIKE, REAL_LIKE
 
 
@@ -99,14 +99,23 @@ def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models
     return models.Trainer(models.vrn_spec(config), shape, config, "vrn")
 
 
-def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:
-    """Half positives, half negatives, each half with the diagnostic classes in equal shares."""
-    real = prepare.open_split(workdir, "train")
-    pool = pools.open_pool(workdir / "pools" / "first")
-    rows, _ = extract.read(workdir)
-    half = config.vrn.batch // 2
+def parts(
+    settings: ml_collections.ConfigDict,
+    real: Records,
+    pool: Records,
+    rows: extraction.Extraction,
+) -> list[loader.Part]:
+    """Half positives, half negatives, each half with the diagnostic classes in equal shares.
+
+    Args:
+      settings: `config.vrn`.
+      real: real training images.
+      pool: the first pool.
+      rows: which of its images are what.
+    """
+    half = settings.batch // 2
     negatives = loader.Part(pool.subset(rows.negatives), half, label=NON_REAL_LIKE)
-    if config.vrn.positives == "real":
+    if settings.positives == "real":
         return [loader.Part(real, half, label=REAL_LIKE), negatives]
     quarter = half // 2
     return [
@@ -114,6 +123,12 @@ def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loa
         loader.Part(pool.subset(rows.positives), quarter, label=REAL_LIKE),
         negatives,
     ]
+
+
+def _parts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> list[loader.Part]:
+    real = prepare.open_split(workdir, "train")
+    rows, _ = extract.read(workdir)
+    return parts(config.vrn, real, pools.open_pool(workdir / "pools" / "first"), rows)
 
 
 if __name__ == "__main__":

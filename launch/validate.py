@@ -14,7 +14,7 @@ from gan.models import MODELS
 from gan.models.dcgan import SIZES
 from gan.penalties import PENALTIES
 from nn.precision import DTYPES
-from nn.resnet import DEPTHS
+from nn.resnet import DEPTHS, HEADS
 from vrn import annotators, calibrate, estimators, target
 from vrn.filters import FILTERS
 
@@ -38,6 +38,7 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "vrn.stem": STEMS,
     "target.stem": STEMS,
     "vrn.depth": DEPTHS,
+    "vrn.head": HEADS,
     "vrn.positives": ("real", "real+accepted"),
     "vrn.calibration": calibrate.METHODS,
     "filter.names": FILTERS,
@@ -56,7 +57,10 @@ POSITIVE = (
     "data.stride",
 )  # fmt: skip
 BATCHES = ("gan", "features", "vrn", "target")
-NOT_NEGATIVE = ("train.keep_every", "data.workers", "data.depth", "data.folds", "data.fold")
+NOT_NEGATIVE = (
+    "train.keep_every", "data.workers", "data.depth", "data.folds", "data.fold", "vrn.blur",
+    "vrn.noise",
+)  # fmt: skip
 SHARES = (
     "data.val_fraction",
     "data.test_fraction",

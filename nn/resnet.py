@@ -1,9 +1,11 @@
 """Residual classification networks with group normalisation (He et al. 2016; Wu and He 2018)."""
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from nn.conv import Conv
 from nn.norm import GroupNorm
@@ -21,6 +23,7 @@ STAGES = {
 }
 DEPTHS = tuple(STAGES)
 _SMALL_SIZE = 64
+_TOP_SHARE = 4  # one place in so many enters the `top` head
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -62,6 +65,43 @@ class Block(nn.Module):
         return last(x, shortcut)
 
 
+def average(x: jax.Array) -> jax.Array:
+    """Mean over all places: [B, H, W, C] to [B, C] (He et al. 2016)."""
+    return x.mean((1, 2))
+
+
+def top(x: jax.Array) -> jax.Array:
+    """Mean of each channel over the quarter of the places where it is highest: [B, C].
+
+    Between the maximum and the mean, so that what a few patches show isn't averaged away (the
+    top instances of Durand et al. 2016, WELDON).
+    """
+    places = x.reshape(x.shape[0], -1, x.shape[-1])
+    count = max(1, places.shape[1] // _TOP_SHARE)
+    return jnp.sort(places, axis=1)[:, -count:].mean(1)
+
+
+def bilinear(x: jax.Array) -> jax.Array:
+    """Which channels are high together: [B, H, W, C] to [B, C * C] (Lin et al. 2015).
+
+    The products of all pairs of channels, averaged over the places, then their signed square roots,
+    scaled to length 1.
+    """
+    places = x.reshape(x.shape[0], -1, x.shape[-1])
+    pairs = jnp.einsum("bpc,bpd->bcd", places, places) / places.shape[1]
+    pairs = pairs.reshape(x.shape[0], -1)
+    # Roots have no derivative at 0, where many channels are.
+    roots = jnp.sign(pairs) * jnp.sqrt(jnp.abs(pairs) + 1e-6)
+    return roots / jnp.sqrt(jnp.square(roots).sum(-1, keepdims=True) + 1e-6)
+
+
+HEADS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "average": average,
+    "top": top,
+    "bilinear": bilinear,
+}
+
+
 class ResNet(nn.Module):
     """A residual network for images [B, H, W, C] in [-1, 1].
 
@@ -74,6 +114,7 @@ class ResNet(nn.Module):
         stem: 'imagenet' (7x7 stride 2 and a max pool), 'small' (3x3 stride 1), or 'auto': small up
             to 64 px.
         dtype: of the convolutions' products, see `nn.precision`; features and logits are float32.
+        head: how the places become features, of `HEADS`.
     """
 
     num_outputs: int
@@ -81,6 +122,7 @@ class ResNet(nn.Module):
     width: int = 64
     stem: Literal["small", "imagenet", "auto"] = "auto"
     dtype: Dtype = None
+    head: str = "average"
 
     def setup(self):
         """Names the layers; flax calls it before either method."""
@@ -88,6 +130,8 @@ class ResNet(nn.Module):
             raise ValueError(f"ResNet depth {self.depth} is unknown: give one of {DEPTHS}")
         if self.stem not in ("small", "imagenet", "auto"):
             raise ValueError(f"ResNet stem {self.stem!r} is unknown: 'small', 'imagenet' or 'auto'")
+        if self.head not in HEADS:
+            raise ValueError(f"ResNet head {self.head!r} is unknown: give one of {tuple(HEADS)}")
         counts, bottleneck = STAGES[self.depth]
         self.small_stem = _conv(self.width, 3, 1, self.dtype)
         self.imagenet_stem = _conv(self.width, 7, 2, self.dtype)
@@ -99,10 +143,10 @@ class ResNet(nn.Module):
             for stage, count in enumerate(counts)
             for index in range(count)
         ]
-        self.head = nn.Dense(self.num_outputs)
+        self.last = nn.Dense(self.num_outputs, name="head")
 
     def features(self, x: jax.Array) -> jax.Array:
-        """Features averaged over the image: [B, H, W, C] to [B, F]."""
+        """Features of the whole image: [B, H, W, C] to [B, F]; F is C * C for `bilinear`."""
         small = self.stem == "small" or (self.stem == "auto" and max(x.shape[1:3]) <= _SMALL_SIZE)
         if small:
             x = self.stem_norm(self.small_stem(x))
@@ -110,11 +154,11 @@ class ResNet(nn.Module):
             x = max_pool(self.stem_norm(self.imagenet_stem(x)), 3, 2)
         for block in self.blocks:
             x = block(x)
-        return widen(x).mean((1, 2))
+        return HEADS[self.head](widen(x))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits: [B, H, W, C] to [B, num_outputs]."""
-        return self.head(self.features(x))
+        return self.last(self.features(x))
 
 
 def _conv(features: int, kernel: int, stride: int, dtype: Dtype) -> Conv:

@@ -156,6 +156,10 @@ def test_a_finished_training_is_opened_at_its_end_or_not_at_all(tmp_path):
     described = mesh_lib.described(trained)
     opened = checkpoint.open_last(tmp_path, described)
     jax.tree.map(np.testing.assert_array_equal, trained, opened)
+    earlier = checkpoint.open_last(tmp_path, described, step=10)
+    assert (earlier.step, opened.step) == (10, 20)
+    with pytest.raises(UserError, match="holds no checkpoint of step 15"):
+        checkpoint.open_last(tmp_path, described, step=15)
     flip(tmp_path / "checkpoints" / "20" / "state" / "manifest.ocdbt")
     with pytest.raises(UserError, match=r"checkpoints/20 cannot be read .*delete"):
         checkpoint.open_last(tmp_path, described)

@@ -2,13 +2,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from configs import chest_xray, digits
+from benchmarks.vrn_truth import setting
+from configs import chest_xray, digits, phantom
 from data.errors import UserError
 from launch import mesh, stage, train_features, train_gan, train_target, train_vrn, validate
 from tests import tiny
 
 
-@pytest.mark.parametrize("module", [chest_xray, digits, tiny])
+@pytest.mark.parametrize("module", [chest_xray, digits, phantom, setting, tiny])
 def test_shipped_configurations_pass(module):
     validate.check(module.get_config())
 
@@ -28,6 +29,8 @@ def test_shipped_configurations_pass(module):
         ("vrn.dtype", "bf16", "choose from float32, bfloat16"),
         ("gan.steps", 0, "gan.steps=0"),
         ("vrn.depth", 19, "vrn.depth=19"),
+        ("vrn.head", "max", "choose from average, top, bilinear"),
+        ("vrn.blur", -1.0, "vrn.blur=-1.0 is negative"),
         ("vrn.batch", 31, "vrn.batch=31 is odd"),
         *((f"{name}.accumulate", 3, f"{name}.batch=32 cannot") for name in validate.BATCHES),
         ("filter.keep", 1.5, "filter.keep=1.5"),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from nn.resnet import ResNet
+from nn.resnet import HEADS, ResNet
 
 
 def count(tree):
@@ -103,9 +103,45 @@ def test_it_fits_two_classes_of_stripes(network):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"depth": 20}, "depth 20 is unknown"), ({"stem": "tiny"}, "stem 'tiny' is unknown")],
+    [
+        ({"depth": 20}, "depth 20 is unknown"),
+        ({"stem": "tiny"}, "stem 'tiny' is unknown"),
+        ({"head": "max"}, "head 'max' is unknown"),
+    ],
 )
 def test_unknown_settings_are_refused(settings, message):
     network = ResNet(2, **settings)
     with pytest.raises(ValueError, match=message):
         network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+
+
+def test_heads_by_their_formulas():
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    x[1, ..., 2] = 0  # a dead channel
+    found = {name: np.asarray(head(jnp.asarray(x))) for name, head in HEADS.items()}
+    np.testing.assert_allclose(found["average"], x.mean((1, 2)), rtol=1e-5)
+    for image, channel in np.ndindex(2, 3):
+        highest = sorted(x[image, ..., channel].ravel())[-4:]  # a quarter of 16 places
+        assert found["top"][image, channel] == pytest.approx(np.mean(highest), rel=1e-5)
+    assert found["bilinear"].shape == (2, 9)
+    for image in range(2):
+        pairs = sum(np.outer(v, v) for v in x[image].reshape(16, 3)) / 16
+        roots = np.sign(pairs) * np.sqrt(np.abs(pairs))
+        expected = (roots / np.linalg.norm(roots)).ravel()
+        np.testing.assert_allclose(found["bilinear"][image], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_patch_counts_more_for_heads_that_keep_patches(name):
+    quiet, patch = np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1))
+    patch[0, 1, 2] = 1
+    change = float(np.abs(HEADS[name](jnp.asarray(patch)) - HEADS[name](jnp.asarray(quiet))).sum())
+    expected = {"average": 1 / 16, "top": 1 / 4, "bilinear": 1.0}[name]
+    assert change == pytest.approx(expected, abs=0.002)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_gradients_of_heads_are_finite_where_nothing_is(name):
+    x = jnp.zeros((2, 4, 4, 3)).at[0, 0, 0, 0].set(1.0)
+    gradient = jax.grad(lambda x: (HEADS[name](x) ** 2).sum() + HEADS[name](x).sum())(x)
+    assert jnp.isfinite(gradient).all()

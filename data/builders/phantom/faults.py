@@ -46,14 +46,18 @@ def inject(a: Anatomy, kinds: np.ndarray, shape: tuple[int, ...]) -> Faulty:
         for p, v, kind in zip(a.patient, a.visit, kinds, strict=True)
     ]
     random = np.array(rows, np.float32)
-    whole, torn = render(a, shape), render(_absurd(a, kinds, random), shape)
+    torn = render(_absurd(a, kinds, random), shape)
+    whole = torn.image.copy()
+    absurd = (kinds != NONE) & (kinds < len(ABSURD))
+    if absurd.any():  # the others are whole in both
+        whole[absurd] = render(a.take(absurd), shape).image
     image, clean, twin = torn.image.copy(), torn.clean.copy(), torn.twin.copy()
     for kind, spoil in enumerate((_checkerboard, _blur, _blank), start=len(ABSURD)):
         for i in np.flatnonzero(kinds == kind):
             for pictured in (image, clean, twin):
                 pictured[i, ..., 0] = spoil(pictured[i, ..., 0], random[i])
     pictures = Pictures(image, twin, torn.mask, clean)
-    return Faulty(pictures, kinds, image != whole.image)
+    return Faulty(pictures, kinds, image != whole)
 
 
 def _absurd(a: Anatomy, kinds: np.ndarray, random: np.ndarray) -> Anatomy:

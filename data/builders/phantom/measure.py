@@ -25,6 +25,11 @@ _STEPS = 12  # samples from rib to rib
 _IS_RIB = 0.06  # of the same scale, above what lies half a rib's distance away
 
 
+def levels(images: np.ndarray) -> np.ndarray:
+    """Images [B, H, W, 1] at 64 pixels, lungs about 0 and the mediastinum about 1: [B, 64, 64]."""
+    return _levels(_resized(images[..., 0].astype(np.float64)))
+
+
 def measure(images: np.ndarray) -> dict[str, np.ndarray]:
     """Measures images, float [B, H, W, 1] in [-1, 1], at least 64 pixels a side.
 
@@ -46,8 +51,7 @@ def measure(images: np.ndarray) -> dict[str, np.ndarray]:
             f"measured are images [B, H, W, 1] of 64 pixels and more, not {images.shape}"
         )
     own = images[..., 0].astype(np.float64)
-    x = _resized(own)
-    level = _levels(x)
+    level = levels(images)
     found = _hearts(level) | _lungs(level) | _ribs(level)
     return found | {
         "detail": np.log(np.abs(_laplacian(own)).mean((1, 2)) + 1e-6),

@@ -1,0 +1,81 @@
+"""Cells: measurements that are made once, kept as files, and left out when they are there."""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from data import tables
+from data.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One measurement: a study, what varies in it, and the seed.
+
+    Attributes:
+        study: e.g. 'main'.
+        setting: what varies, e.g. {'family': 'absurd', 'rate': 0.3}.
+        seed: of everything random.
+    """
+
+    study: str
+    setting: Mapping[str, Any]
+    seed: int
+
+    def file(self, folder: pathlib.Path) -> pathlib.Path:
+        """Where the result is kept."""
+        words = [f"{key}={value}" for key, value in self.setting.items()]
+        return folder / "cells" / self.study / f"{','.join([*words, f'seed={self.seed}'])}.json"
+
+
+def run(
+    cells: Sequence[Cell], folder: pathlib.Path, key: str, measure: Callable[[Cell], Any]
+) -> None:
+    """Measures the cells that have no file yet, with a bar that tells the time left.
+
+    What each took of the processor stands in `seconds.jsonl`, apart from the results, which are the
+    same every time.
+
+    Args:
+        cells: in the order in which they are measured.
+        folder: takes their files.
+        key: digest of the experiment; files of another one are refused.
+        measure: gives the JSON value of a cell.
+
+    Raises:
+        UserError: the folder holds cells of another experiment.
+    """
+    mark = folder / "experiment.json"
+    if mark.exists() and tables.read_json(mark) != key:
+        raise UserError(
+            f"{folder} holds measurements of another version of this experiment; give another "
+            "--workdir, or delete it"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_json(mark, key)
+    todo = [cell for cell in cells if not cell.file(folder).exists()]
+    with tqdm(total=len(cells), initial=len(cells) - len(todo), unit="cell") as bar:
+        for cell in todo:
+            bar.set_postfix_str(cell.file(folder).stem, refresh=False)
+            cell.file(folder).parent.mkdir(parents=True, exist_ok=True)
+            began = time.process_time()
+            tables.write_json(cell.file(folder), measure(cell))
+            with (folder / "seconds.jsonl").open("a") as log:
+                spent = round(time.process_time() - began, 1)
+                log.write(json.dumps({"cell": str(cell.file(folder)), "cpu_seconds": spent}) + "\n")
+            bar.update()
+
+
+def read(folder: pathlib.Path, study: str, seeds: Sequence[int], **setting: Any) -> list[Any]:
+    """Results of one setting, one per seed; empty where a seed is missing."""
+    files = [Cell(study, setting, seed).file(folder) for seed in seeds]
+    return (
+        [tables.read_json(file) for file in files if file.exists()]
+        if all(file.exists() for file in files)
+        else []
+    )

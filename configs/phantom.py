@@ -2,7 +2,8 @@
 
 Command:   python -m launch.pipeline --config=configs/phantom.py --workdir=runs/phantom
 Hardware:  2 CPU cores
-Time and score:  not measured yet
+Time and score:  not measured yet; filters against the truth: docs/results/truth.md, which gave no
+           reason to change a default
 Data:      1,200 images of 400 patients in 4 classes, made on first use; docs/phantom.md
 """
 

@@ -28,7 +28,8 @@ def measure(bench: benches.Bench) -> dict[str, Any]:
         'faults' and 'disease', for real test images, whose faults are the analyser's false alarms,
         for the second pool, for that of the generator half-way, and for what each filter keeps of
         the second pool; 'auc', how well each filter tells images without a finding from others
-        there, None where all images or none have one. The filter 'earlier vrn' learnt from the images of the generator half-way.
+        there, None where all images or none have one. The filter 'earlier vrn' learnt from the
+        images of the generator half-way.
     """
     config = bench.config
     second = samples(bench, "second", _SECOND)

@@ -118,7 +118,7 @@ def get_config() -> ml_collections.ConfigDict:
     vrn.dtype = "float32"  # of the products, or bfloat16
     vrn.head = "average"  # how places become features: average, top (quarter) or bilinear
     # Both classes are reduced to this many pixels: generator traces go, and with them faults of
-    # fine texture (docs/results/truth.md, which measures no better setting yet).
+    # fine texture and part of the ribs (docs/results/truth.md).
     vrn.input_size = 32
     vrn.blur = 1.0  # largest random blur in training, standard deviation in pixels; 0: none
     vrn.noise = 0.1  # largest random noise in training, of an image's range of 2; 0: none

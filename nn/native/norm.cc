@@ -6,7 +6,8 @@
 // r is the rectifier or nothing, the residual [N, H, W, C] or absent. An image is read twice, the
 // second time from the cache if it fits there, and written once.
 //
-// An image is taken as rows of a whole number of vectors: of one pixel, or of as many as it takes.
+// An image is taken as rows of a whole number of vectors: of one pixel, or of as many as it takes to
+// add several vectors up side by side.
 // Pixels that do not fill a last row are taken number by number. Sums are of pieces, which rounds
 // less than one long sum, and never depend on threads or timing.
 
@@ -33,6 +34,9 @@ using vrn::Vec;
 // Floats of a piece: it stays in the first-level cache while it is read twice.
 constexpr int64_t kPiece = 4096;
 
+// Vectors that are added up side by side, for one addition takes as long as several.
+constexpr int kTogether = 4;
+
 // How an image lies in memory.
 struct Layout {
   int64_t images, pixels, channels, groups;
@@ -45,7 +49,11 @@ struct Layout {
         channels(x.dimensions()[3]),
         groups(groups),
         width(std::lcm(channels, kLanes)),
-        rows(pixels * channels / width) {}
+        rows(0) {
+    const int64_t wide = std::lcm(channels, kTogether * kLanes);
+    if (size() % wide == 0) width = wide;
+    rows = size() / width;
+  }
 
   int64_t size() const { return pixels * channels; }
   int64_t whole() const { return rows * width; }  // floats of all rows
@@ -65,8 +73,8 @@ void Each(const Layout& layout, const F& f) {
 template <typename F>
 void Columns(int64_t width, const F& f) {
   int64_t column = 0;
-  for (; column + 4 * kLanes <= width; column += 4 * kLanes)
-    f(std::integral_constant<int, 4>(), column);
+  for (; column + kTogether * kLanes <= width; column += kTogether * kLanes)
+    f(std::integral_constant<int, kTogether>(), column);
   for (; column < width; column += kLanes) f(std::integral_constant<int, 1>(), column);
 }
 

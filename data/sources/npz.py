@@ -15,6 +15,8 @@ from data.errors import UserError, reason
 from data.sources import limits
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
+_CLASSES = 1 << 16  # more than anyone has; a wrong label may be any number
+
 
 def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     """MedMNIST layout: {train,val,test}_images [N, H, W(, C)], _labels [N(, 1)].
@@ -55,7 +57,12 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
             raise UserError(f"{path}: class_names are no list; give one name per class.")
         names = [str(name) for name in arrays["class_names"]]
     else:
-        names = [str(k) for k in range(1 + max(entry.label for entry in entries))]
+        highest = max(entry.label for entry in entries)
+        if highest >= _CLASSES:
+            raise UserError(
+                f"{path} has a label {highest}; number the classes from 0 on, or give class_names."
+            )
+        names = [str(k) for k in range(1 + highest)]
     return Listing(entries, names, decode, "npz", str(path))
 
 
@@ -96,7 +103,8 @@ def _entries(
             "integer per image."
         )
     shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
-    if len(shape) not in (3, 4):
+    # Images of no pixels may be any number in no bytes.
+    if len(shape) not in (3, 4) or 0 in shape:
         raise UserError(
             f"{path}: {prefix}images has shape {shape}; give [N, H, W] or [N, H, W, C]."
         )

@@ -70,6 +70,13 @@ def test_npz_without_splits_or_names(tmp_path):
     assert source.splits["all"].dtype == np.uint16
 
 
+def test_npz_with_a_label_of_no_class(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, images=np.zeros((2, 4, 4), np.uint8), labels=np.array([0, 2**40]))
+    with pytest.raises(UserError, match="has a label 1099511627776; number the classes from 0"):
+        _open(f"npz:{path}", tmp_path)
+
+
 def test_npz_is_resized_and_recoloured_at_its_own_depth(npz, tmp_path):
     train = np.full((6, 9, 5), 40000, np.uint16)
     val = np.full((4, 4, 4), 40000, np.uint16)
@@ -109,6 +116,7 @@ _NAN[2, 1, 1] = np.nan
         ({"train_images": _NAN[:2] + 9, "train_labels": np.arange(2)}, "scale them"),
         ({"train_ids": np.array(list("abcdea"))}, "the id 'a' occurs 2 times"),
         ({"class_names": np.array(["cat", None])}, "is no whole .npz file of plain arrays"),
+        ({"train_images": np.zeros((2**32 - 1, 1, 0), np.uint8)}, "train_images has shape"),
     ],
 )
 def test_bad_npz_is_explained(npz, tmp_path, changes, message):

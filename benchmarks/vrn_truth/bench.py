@@ -5,6 +5,7 @@ the loop in a work directory. Everything after it is made in memory by the funct
 stages call.
 """
 
+import copy
 import dataclasses
 import functools
 import json
@@ -40,7 +41,7 @@ class Bench:
 
     def __init__(self, config: ml_collections.ConfigDict, folder: pathlib.Path, seed: int):
         """Makes what is missing of the seed's work directory `folder`/seed`seed`."""
-        self.config = config = ml_collections.ConfigDict(config)
+        self.config = config = copy.deepcopy(config)  # ConfigDict(config) would share its sections
         self.folder, self.seed = folder / f"seed{seed}", seed
         config.seed = seed
         reals = self.folder / "reals.npz"
@@ -136,7 +137,7 @@ def train(bench: Bench, pool: Records, verdicts: np.ndarray, **changes: Any) -> 
         verdicts: int [N]: 1 real-like, 0 non-real-like, -1 not annotated.
         **changes: of `config.vrn`.
     """
-    config = ml_collections.ConfigDict(bench.config)
+    config = copy.deepcopy(bench.config)
     config.vrn.update(changes)
     half = config.extract.held_out / 2
     rows = extraction.extract(

@@ -34,6 +34,14 @@ def test_a_vrn_learns_what_an_expert_says_and_nothing_from_noise(measured):
     np.testing.assert_array_equal(score, again)
 
 
+def test_what_one_vrn_changes_is_not_there_for_the_next(measured):
+    made, _ = measured
+    first = pools.first(1, 200, 0.5, ["blank"])
+    before = made.config.to_dict()
+    bench.train(made, first.records, first.sound.astype(np.int8), lr=1e-4, blur=0.0)
+    assert made.config.to_dict() == before
+
+
 def test_filters_are_the_loops_and_the_oracle_keeps_what_is_sound(measured):
     made, _ = measured
     pool = pools.second(1, 80, 0.5, ["blank"])

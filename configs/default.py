@@ -116,9 +116,7 @@ def get_config() -> ml_collections.ConfigDict:
     vrn.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     vrn.width = 16  # channels of the first stage; 64 is the published ResNet
     vrn.dtype = "float32"  # of the products, or bfloat16
-    # How places become features: average, top (quarter) or bilinear; docs/results/truth.md finds
-    # them equal.
-    vrn.head = "average"
+    vrn.head = "average"  # how places become features: average, top (quarter) or bilinear
     # Both classes are reduced to this many pixels: generator traces go, and with them faults of
     # fine texture and part of the ribs (docs/results/truth.md).
     vrn.input_size = 32

@@ -27,19 +27,20 @@ constexpr int kNumbers = 16, kSide = 4, kOut = 2, kTaps = 3;
 // Floats of transformed patches that stay in the second-level cache: 512 KiB.
 constexpr int64_t kStay = 131072;
 
-// Pixels of an image, or of nothing where a patch reaches over its edge.
+// The size of every image of a batch.
 struct Picture {
   int64_t height, width, channels;
 };
 
-// Patches [first, first + count) of a batch, row by row of each image in turn.
+// The patches of a batch, row by row of each image in turn: one for every 2x2 pixels of the result.
 struct Patches {
   int64_t down, across;  // in an image
+
   Patches(int64_t height, int64_t width) : down(Ceil(height, kOut)), across(Ceil(width, kOut)) {}
   int64_t Each() const { return down * across; }
 
-  // Calls f with pointers to the `side` x `side` pixels of a patch that begins at (2 y - low,
-  // 2 x - low) in pixels; where there is no pixel, with `outside`.
+  // Calls f with pointers to the `side` x `side` pixels of a patch, whose first one is `low` pixels
+  // before the result's; where the image has no pixel, with `outside`.
   template <int side, typename T, typename F>
   void At(int64_t patch, T* images, const Picture& of, int64_t low_y, int64_t low_x, T* outside,
           const F& f) const {
@@ -121,8 +122,8 @@ void TransformResult(const float* from, int64_t pitch, float* const* pixels, int
   }
 }
 
-// G g G' of a kernel for one channel of the source and one block of the result's, from taps that
-// lie `pitch` floats apart; its 16 numbers lie `apart` floats apart.
+// G g G' of a kernel's taps, which lie `pitch` floats apart, for one channel of the source and
+// `width` of the result; the 16 numbers lie `apart` floats apart.
 void TransformWeights(const float* taps, int64_t pitch, float* to, int64_t apart, int64_t width) {
   for (int64_t c = 0; c < width; c += kLanes) {
     Four rows[kTaps];

@@ -38,7 +38,7 @@ def fingerprint(spec: str, labels: str = "") -> str:
         return tables.file_sha256(path)
     hasher = hashlib.sha256()
     for name in file_names(path, hidden=True):
-        hasher.update(_bytes(f"{name}\0{os.path.getsize(path / name)}\0"))
+        hasher.update(_bytes(f"{name}\0{os.path.getsize(f'{path}/{name}')}\0"))
     return hasher.hexdigest()
 
 
@@ -58,7 +58,7 @@ def stamp(spec: str) -> str:
     hasher = hashlib.sha256(spec.encode())
     for name in names:
         try:
-            facts = os.stat(path / name)
+            facts = os.stat(f"{path}/{name}" if name else path)
             known = f"{facts.st_size}\0{facts.st_mtime_ns}"
         except OSError:
             known = ""

@@ -244,7 +244,7 @@ class StoredRecords(RecordsBase):
     """Records too large for memory: labels and ids are held, pixels are read when asked for.
 
     Attributes:
-        order: int64 [N], the rows of what is stored.
+        order: integers [N], the rows of what is stored.
     """
 
     def __init__(self, stored: _Stored, order: np.ndarray, columns: "Columns") -> None:

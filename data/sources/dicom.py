@@ -50,7 +50,7 @@ _NO_IMAGES = {
 }
 
 
-def list_dicom(path: pathlib.Path, options: Options) -> Listing:
+def list_dicom(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<file>, PATH/<split>/<class>/<file>, or files anywhere with a table.
 
     Files are found by their content. Those of one PatientID are one group; where it is empty, those
@@ -59,7 +59,7 @@ def list_dicom(path: pathlib.Path, options: Options) -> Listing:
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, find_files, options.labels, "dicom")
+    entries, names = labels.entries(path, find_files, options.labels, "dicom", folder)
     windowed = not preprocess.works_in_units(preprocess.parse(options.preprocess, 1))
     shown = functools.partial(decode, windowed=windowed)
     return Listing(entries, names, shown, "dicom", str(path))

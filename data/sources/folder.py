@@ -9,13 +9,13 @@ from data.sources import labels, tiff
 from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 
-def list_folder(path: pathlib.Path, options: Options) -> Listing:
+def list_folder(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<image>, PATH/<split>/<class>/<image>, or images anywhere with a table.
 
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, _image_files, options.labels, "folder")
+    entries, names = labels.entries(path, _image_files, options.labels, "folder", folder)
     return Listing(entries, names, decode, "folder", str(path))
 
 

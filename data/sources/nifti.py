@@ -18,7 +18,7 @@ from data.sources.raw import AXES, VOLUME, Decoded, Entry, Listing, Options, Pic
 _TOP = 65535
 
 
-def list_nifti(path: pathlib.Path, options: Options) -> Listing:
+def list_nifti(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<volume>, PATH/<split>/<class>/<volume>, or volumes anywhere with a table.
 
     The slices of a file are one group, as are those of a patient that the table names.
@@ -26,7 +26,7 @@ def list_nifti(path: pathlib.Path, options: Options) -> Listing:
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, _volumes, options.labels, "nifti")
+    entries, names = labels.entries(path, _volumes, options.labels, "nifti", folder)
     across = functools.partial(decode, axis=options.axis)
     return Listing(entries, names, across, "nifti", str(path))
 

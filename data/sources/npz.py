@@ -6,13 +6,14 @@ import pathlib
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from data import marks, tables
 from data.errors import UserError, reason
 from data.sources import limits
+from data.sources.entries import Rows
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
 _CLASSES = 1 << 16  # more than anyone has; a wrong label may be any number
@@ -48,22 +49,22 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     if not splits:
         keys = ", ".join([*images, *arrays])
         raise UserError(f"{path} has no train_images (it has {keys}); give a MedMNIST-style file.")
-    entries: list[Entry] = []
-    for split, prefix in splits.items():
-        key = f"{prefix}images"
-        entries += _entries(path, images[key], arrays, prefix, split)
+    parts = [
+        _rows(path, images[f"{prefix}images"], arrays, prefix, split)
+        for split, prefix in splits.items()
+    ]
     if "class_names" in arrays:
         if arrays["class_names"].ndim != 1:
             raise UserError(f"{path}: class_names are no list; give one name per class.")
         names = [str(name) for name in arrays["class_names"]]
     else:
-        highest = max(entry.label for entry in entries)
+        highest = max(int(arrays[f"{prefix}labels"].max()) for prefix in splits.values())
         if highest >= _CLASSES:
             raise UserError(
                 f"{path} has a label {highest}; number the classes from 0 on, or give class_names."
             )
         names = [str(k) for k in range(1 + highest)]
-    return Listing(entries, names, decode, "npz", str(path))
+    return Listing(Rows(parts), names, decode, "npz", str(path))
 
 
 def decode(entry: Entry) -> Decoded:
@@ -84,14 +85,14 @@ def _is_images(key: str) -> bool:
     return key == "images" or key.removesuffix("_images") in SPLITS
 
 
-def _entries(
+def _rows(
     path: pathlib.Path,
     file: pathlib.Path,
     arrays: dict[str, np.ndarray],
     prefix: str,
     split: str,
-) -> Iterator[Entry]:
-    """The rows of one split, checked as far as that goes without reading images."""
+) -> tuple[int, Callable[[int], Entry]]:
+    """How many rows one split has, and what makes each; checked without reading images."""
     if f"{prefix}labels" not in arrays:
         raise UserError(f"{path} has {prefix}images but no {prefix}labels; add them.")
     labels = arrays[f"{prefix}labels"]
@@ -124,8 +125,9 @@ def _entries(
                 f"{path} ({split}) has {count} images but {name} of shape {column.shape}; "
                 "give one per image."
             )
-    for row in range(count):
-        yield Entry(
+
+    def entry(row: int) -> Entry:
+        return Entry(
             file=str(file),
             name=(marks.PREFIX if flags[row] else "") + str(ids[row]),
             label=int(labels[row]),
@@ -133,6 +135,8 @@ def _entries(
             group="" if groups is None else str(groups[row]),
             row=row,
         )
+
+    return count, entry
 
 
 def _check_sizes(path: pathlib.Path) -> None:

@@ -3,9 +3,12 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from data.sources.entries import Entries
 
 FLAG = "--config.data.source"
 # Names of splits as sources spell them, and ours.
@@ -173,24 +176,18 @@ class Listing:
     """All that a source has to read.
 
     Attributes:
-        entries: files or rows, in the order of the records.
+        entries: files or rows, in the order of the records; see `data.sources.entries`.
         class_names: in label order.
         decode: reads one of them; can be sent to another process.
         kind: of the source, as `open_source` is given it.
         where: path or name, for messages.
     """
 
-    entries: Sequence[Entry]
+    entries: "Entries"
     class_names: Sequence[str]
     decode: Decode
     kind: str
     where: str
-
-    def splits(self) -> list[str]:
-        """Different splits of the entries, in their order."""
-        if isinstance(self.entries, list):
-            return list(dict.fromkeys(entry.split for entry in self.entries))
-        return self.entries.splits()
 
     @property
     def of_files(self) -> bool:

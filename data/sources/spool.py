@@ -160,12 +160,14 @@ class Spool:
 
     def _records(self, split: str) -> StoredRecords:
         where = f"{self._where} ({split})"
-        here = np.flatnonzero(self._split == self._splits.get(split, -1))
+        here = np.flatnonzero(self._split == self._splits.get(split, -1)).astype(np.int32)
         if len(here) == 0:
             raise UserError(f"{where} holds no images.")
         whole = len(here) == len(self._split)
-        ids, groups, sites = (x if whole else x[here] for x in self._texts.values())
-        known, labels = groups if any(groups) else None, self._labels[here]
+        labels, ids, groups, sites = (
+            x if whole else x[here] for x in (self._labels, *self._texts.values())
+        )
+        known = groups if any(groups) else None
         checks.check_columns(where, len(here), labels, ids, known, self.class_names)
         columns = Columns(labels, ids, known, sites if any(sites) else None)
         return StoredRecords(self, here, columns)
@@ -175,7 +177,7 @@ class Spool:
 
 
 class _Columns:
-    """What is known of the images, part after part: numbers in memory, texts on disk.
+    """What is known of the images, part after part, on disk.
 
     Attributes:
         names: of the columns.
@@ -187,8 +189,9 @@ class _Columns:
         self.names = (*_TEXTS, *(name for name in numbers if name != "part"))
         self.splits: dict[str, int] = {}
         self.dtypes: dict[str, str] = {}
-        self._types = numbers
-        self._numbers: dict[str, list[np.ndarray]] = {name: [] for name in numbers}
+        self._numbers = {
+            name: _Numbers(folder / f"{name}.numbers", dtype) for name, dtype in numbers.items()
+        }
         self._writers = {name: texts.Writer(folder / f"{name}.text") for name in _TEXTS}
         self._parts = 0
 
@@ -204,19 +207,40 @@ class _Columns:
         found["split"] = [self.splits[name] for name in table["split"].to_pylist()]
         found["dtype"] = [places[name] for name in table["dtype"].to_pylist()]
         found["part"] = np.full(len(table), self._parts)
-        for name, dtype in self._types.items():
-            self._numbers[name].append(np.asarray(found[name]).astype(dtype))
+        for name, numbers in self._numbers.items():
+            numbers.write(found[name])
         for name, writer in self._writers.items():
             writer.write(table[name])
         self._parts += 1
 
     def numbers(self) -> dict[str, np.ndarray]:
         """Columns [N]."""
-        return {name: np.concatenate(found) for name, found in self._numbers.items()}
+        return {name: numbers.close() for name, numbers in self._numbers.items()}
 
     def texts(self) -> dict[str, texts.Texts]:
         """Columns [N]."""
         return {name: writer.close() for name, writer in self._writers.items()}
+
+
+class _Numbers:
+    """Puts a column of numbers on disk, part by part."""
+
+    def __init__(self, path: pathlib.Path, dtype: type) -> None:
+        """Begin the file."""
+        self._path, self._dtype = path, dtype
+        path.unlink(missing_ok=True)  # it may be mapped still, so it is not written over
+        self._file = path.open("wb")
+
+    def write(self, values: Sequence[int] | np.ndarray) -> None:
+        """Append numbers."""
+        self._file.write(np.asarray(values).astype(self._dtype).tobytes())
+
+    def close(self) -> np.ndarray:
+        """The column [N], which is read when it is needed; nobody can write to it."""
+        self._file.close()
+        if not self._path.stat().st_size:  # which can't be mapped
+            return np.zeros(0, self._dtype)
+        return np.asarray(np.memmap(self._path, self._dtype, "r"))
 
 
 def _common_dtype(first: Mapping[str, str], listing: Listing) -> np.dtype:

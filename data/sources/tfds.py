@@ -7,6 +7,7 @@ from typing import Any
 
 from data import marks
 from data.errors import UserError, reason
+from data.sources.entries import Rows
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
 
@@ -58,13 +59,17 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
         group=group_key,
         splits=splits,
     )
-    entries = [
-        Entry(found.folder, f"{split}-{row}", -1, ours, row=row)
-        for ours, split in splits
-        for row in range(builder.info.splits[split].num_examples)
+    parts = [
+        (builder.info.splits[theirs].num_examples, functools.partial(_entry, found, ours, theirs))
+        for ours, theirs in splits
     ]
     names = features[found.label].names
-    return Listing(entries, names, functools.partial(decode, found), "tfds", name)
+    return Listing(Rows(parts), names, functools.partial(decode, found), "tfds", name)
+
+
+def _entry(found: _Set, ours: str, theirs: str, row: int) -> Entry:
+    """What is known of a row before it is read."""
+    return Entry(found.folder, f"{theirs}-{row}", -1, ours, row=row)
 
 
 def decode(found: _Set, entry: Entry) -> Decoded:

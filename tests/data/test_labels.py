@@ -118,9 +118,9 @@ def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
 def test_blocks_of_rows_and_files_change_nothing(opened, monkeypatch, block):
     table = WHOLE.replace("y/,10", "y/1.png,10\ny/2,10\ny/3,9")
     expected = opened(table).digest()
-    for module in (labels, label_table, entries):
+    for module in (labels, label_table, entries, tables, texts):
         monkeypatch.setattr(module, "_BLOCK", block)
-    monkeypatch.setattr(texts, "_BLOCK", block)
+    monkeypatch.setattr(texts, "_RUN", block)
     assert opened(table).digest() == expected
 
 

@@ -13,6 +13,8 @@ from data.builders import digits
 from data.errors import UserError
 from data.fingerprint import fingerprint
 from data.sources import Source
+from data.sources.entries import Rows
+from data.sources.raw import Entry
 
 from .conftest import read_source
 
@@ -320,6 +322,26 @@ def test_any_tfds_classification_set_opens(tmp_path):
         UserError, match=r"no feature that is a class label \(it has scan, patient\)"
     ):
         _open("tfds:other_scans/bare", tmp_path)
+
+
+def test_rows_are_made_when_asked_for():
+    made = []
+
+    def maker(split):
+        def make(row):
+            made.append((split, row))
+            return Entry("file", f"{split}-{row}", row, split)
+
+        return make
+
+    rows = Rows([(3, maker("train")), (0, maker("none")), (2, maker("test"))])
+    assert (len(rows), made) == (5, [])
+    assert [entry.name for entry in rows[1:5:2]] == ["train-1", "test-0"]
+    assert (rows[-1].name, rows[4:2]) == ("test-1", [])
+    assert rows.splits() == ["train", "test"]
+    assert [entry.label for entry in rows] == [0, 1, 2, 0, 1]
+    with pytest.raises(IndexError):
+        rows[5]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from data import texts
 from data.errors import UserError
 
+# A file of a source: names of classes in label order, one a line.
+CLASS_NAMES = "class_names.txt"
 # What the system's bytes that are not UTF-8 are in Python's text.
 _BYTE = re.compile("[\udc80-\udcff]")
 

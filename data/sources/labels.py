@@ -12,7 +12,7 @@ import numpy as np
 
 from data import marks, tables, texts
 from data.errors import UserError, reason
-from data.folders import as_text, file_names, subfolders
+from data.folders import CLASS_NAMES, as_text, file_names, subfolders
 from data.sources.entries import PATH, Files, collect
 from data.sources.label_table import LabelTable
 from data.sources.raw import FLAG, SPLITS, Entry
@@ -107,7 +107,7 @@ def _from_folders(
 
 def _listed_names(root: pathlib.Path) -> list[str]:
     """Class names as listed in class_names.txt; empty where there is no such file."""
-    listing = root / "class_names.txt"
+    listing = root / CLASS_NAMES
     if not listing.is_file():
         return []
     try:
@@ -236,8 +236,7 @@ def _class_names(root: pathlib.Path, labels: set[str]) -> list[str]:
     listed = _listed_names(root)
     _complain(
         sorted(labels - set(listed)) if listed else [],
-        f"{root / 'class_names.txt'} lacks {{count}} of the labels, the first is '{{first}}'; "
-        "add it.",
+        f"{root / CLASS_NAMES} lacks {{count}} of the labels, the first is '{{first}}'; add it.",
     )
     return listed or sorted(labels, key=lambda x: (not x.isdecimal(), int(x.isdecimal() and x), x))
 

@@ -395,7 +395,7 @@ def test_digest_follows_content(npz, tmp_path):
     assert _open(npz(val_labels=labels), tmp_path).digest() != first
 
 
-def test_fingerprint_follows_files(npz, tree):
+def test_fingerprint_follows_files(npz, tree, tmp_path):
     first = fingerprint(npz())
     assert fingerprint(npz()) == first
     assert fingerprint(npz(class_names=None)) != first
@@ -403,6 +403,12 @@ def test_fingerprint_follows_files(npz, tree):
     before = fingerprint(spec)
     tree(names=("cow",))
     assert fingerprint(spec) != before
+    for order in ("cat\ncow\n", "cow\ncat\n"):  # of the same size
+        (tmp_path / "names").mkdir(exist_ok=True)
+        (tmp_path / "names" / "class_names.txt").write_text(order)
+        known = before
+        before = fingerprint(f"folder:{tmp_path / 'names'}")
+        assert before != known
     assert fingerprint("tfds:a") != fingerprint("tfds:b")
     with pytest.raises(UserError, match="does not exist"):
         fingerprint("npz:/nowhere.npz")

@@ -272,6 +272,10 @@ class StoredRecords(RecordsBase):
         )
         return StoredRecords(self._stored, self.order[chosen], part)
 
+    def stored_in(self, stored: _Stored) -> "StoredRecords":
+        """The same records with other images, in the same rows of ``stored``."""
+        return StoredRecords(stored, self.order, self._columns)
+
     def without_labels(self) -> "StoredRecords":
         """See `Records.without_labels`."""
         columns = dataclasses.replace(self._columns, labels=np.full(len(self), -1, np.int64))

@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from data import preprocess
 from data.errors import RefusedError
-from data.sources import labels, limits, native
+from data.sources import labels, limits, masks, native
 from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 _SUFFIXES = (".dcm", ".dicom")
@@ -106,6 +106,8 @@ def decode(entry: Entry, windowed: bool = True) -> Decoded:
         pictures = _colour(dataset, apply_color_lut(frames[..., 0], dataset))
     else:
         pictures = _colour(dataset, frames)
+    if len(frames) == 1:
+        pictures = [masks.attached(picture, entry) for picture in pictures]
     return Decoded(pictures, owner=owner(dataset, entry))
 
 

@@ -122,4 +122,5 @@ class Files(Entries):
                 file=f"{self._root}/{row[PATH]}", name=row[PATH], label=row["label"],
                 **{key: row[key] for key in _COLUMNS},
                 columns={key: row[key] for key in self._further},
+                mask=f"{self._root}/{row['mask']}" if row.get("mask") else "",
             )  # fmt: skip

@@ -22,12 +22,12 @@ _CLASSES = 1 << 16  # more than anyone has; a wrong label may be any number
 def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     """MedMNIST layout: {train,val,test}_images [N, H, W(, C)], _labels [N(, 1)].
 
-    Optional: _ids, _groups (or _patients) and _synthetic [N], and class_names [K]. Keys without a
-    split name (images, labels, …) make one split 'all'.
+    Optional: _masks [N, H, W(, 1)] uint8, _ids, _groups (or _patients) and _synthetic [N], and
+    class_names [K]. Keys without a split name (images, labels, …) make one split 'all'.
 
     Args:
         path: the file.
-        folder: takes the arrays of images as files, from which rows can be read one by one.
+        folder: takes images and masks as files, from which rows can be read one by one.
 
     Raises:
         UserError: a missing or damaged file, or arrays that are not as above.
@@ -38,21 +38,18 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     with _reading(path):
         _check_sizes(path)
     with _reading(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        images = {key: folder / f"{key}.npy" for key in file.files if _is_images(key)}
-        for target in images.values():
+        rows = {key: folder / f"{key}.npy" for key in file.files if _is_read_by_rows(key)}
+        for target in rows.values():
             _extract(path, target)
             np.load(target, mmap_mode="r", allow_pickle=False)  # whole, and of plain numbers
-        arrays = {key: file[key] for key in file.files if key not in images}
-    splits = {SPLITS[name]: f"{name}_" for name in SPLITS if f"{name}_images" in images}
-    if not splits and "images" in images:
+        arrays = {key: file[key] for key in file.files if key not in rows}
+    splits = {SPLITS[name]: f"{name}_" for name in SPLITS if f"{name}_images" in rows}
+    if not splits and "images" in rows:
         splits = {"all": ""}
     if not splits:
-        keys = ", ".join([*images, *arrays])
+        keys = ", ".join([*rows, *arrays])
         raise UserError(f"{path} has no train_images (it has {keys}); give a MedMNIST-style file.")
-    parts = [
-        _rows(path, images[f"{prefix}images"], arrays, prefix, split)
-        for split, prefix in splits.items()
-    ]
+    parts = [_rows(path, rows, arrays, prefix, split) for split, prefix in splits.items()]
     if "class_names" in arrays:
         if arrays["class_names"].ndim != 1:
             raise UserError(f"{path}: class_names are no list; give one name per class.")
@@ -68,12 +65,14 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
 
 
 def decode(entry: Entry) -> Decoded:
-    """One row of a file of images."""
+    """One row of a file of images, and of that of their masks."""
     images = _open(entry.file)
     pixels = np.array(images[entry.row])
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float32)
-    return Decoded([Picture(pixels if pixels.ndim == 3 else pixels[..., None])])
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    mask = np.array(_open(entry.mask)[entry.row]) if entry.mask else None
+    return Decoded([Picture(pixels, mask=None if mask is None else mask.reshape(pixels.shape[:2]))])
 
 
 @functools.lru_cache(maxsize=4)
@@ -81,13 +80,14 @@ def _open(file: str) -> np.ndarray:
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
-def _is_images(key: str) -> bool:
-    return key == "images" or key.removesuffix("_images") in SPLITS
+def _is_read_by_rows(key: str) -> bool:
+    split, _, what = key.rpartition("_")
+    return what in ("images", "masks") and (not split or split in SPLITS)
 
 
 def _rows(
     path: pathlib.Path,
-    file: pathlib.Path,
+    rows: dict[str, pathlib.Path],
     arrays: dict[str, np.ndarray],
     prefix: str,
     split: str,
@@ -103,12 +103,20 @@ def _rows(
             f"{path}: {prefix}labels are {labels.size} values of type {labels.dtype}; give one "
             "integer per image."
         )
+    file, mask = rows[f"{prefix}images"], rows.get(f"{prefix}masks")
     shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
     # Images of no pixels may be any number in no bytes.
     if len(shape) not in (3, 4) or 0 in shape:
         raise UserError(
             f"{path}: {prefix}images has shape {shape}; give [N, H, W] or [N, H, W, C]."
         )
+    if mask is not None:
+        found = np.load(mask, mmap_mode="r", allow_pickle=False)
+        if found.dtype != np.uint8 or found.shape not in (shape[:3], (*shape[:3], 1)):
+            raise UserError(
+                f"{path}: {prefix}masks are {found.shape} of {found.dtype}; give one number of "
+                "type uint8 for each pixel of the images."
+            )
     count = shape[0]
     ids = arrays.get(f"{prefix}ids", np.array([f"{split}-{i:06d}" for i in range(count)]))
     flags = arrays.get(f"{prefix}synthetic", np.zeros(count, bool))
@@ -134,6 +142,7 @@ def _rows(
             split=split,
             group="" if groups is None else str(groups[row]),
             row=row,
+            mask="" if mask is None else str(mask),
         )
 
     return count, entry

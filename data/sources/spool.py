@@ -19,7 +19,7 @@ from data.sources.raw import Listing, Report
 _TEXTS = ("id", "group", "site")
 _NUMBERS = {
     "part": np.int32, "split": np.int8, "dtype": np.int8, "label": np.int64, "channels": np.int32,
-    "offset": np.int64,
+    "offset": np.int64, "masked": np.int8,
 }  # fmt: skip
 _ENDS = {"low": np.float64, "high": np.float64}
 # What `write_originals` keeps of every image.
@@ -78,7 +78,7 @@ class Spool:
         self._narrow = np.array([name != self.dtype.name for name in columns.dtypes])
         self._part, self._split, self._kind = (numbers[name] for name in ("part", "split", "dtype"))
         self._offset, self._channels = numbers["offset"], numbers["channels"]
-        self._labels = numbers["label"]
+        self._labels, self._masked = numbers["label"], numbers["masked"]
         self._range: tuple[float, float] | None = None
         if ranged and len(self._labels):
             low, high = numbers["low"], numbers["high"]
@@ -121,18 +121,33 @@ class Spool:
             image[...] = image_files.set_channels(pixels, image.shape[-1])
         return images
 
+    def masks(self, records: StoredRecords) -> StoredRecords | None:
+        """Masks of those of some images that have one, as images [.., 1] uint8 of the same ids."""
+        rows = np.flatnonzero(self._masked[records.order])
+        return records.subset(rows).stored_in(_Masks(self)) if len(rows) else None
+
+    def read_mask(self, row: int) -> np.ndarray:
+        """The mask [H, W] uint8 of an image that has one."""
+        dtype, shape = self._layout(row)
+        start = self._offset[row] + int(np.prod(shape)) * dtype.itemsize
+        there = self._map(int(self._part[row]))[start : start + int(np.prod(shape[:-1]))]
+        return there.reshape(shape[:-1])
+
+    def _layout(self, row: int) -> tuple[np.dtype, tuple[int, ...]]:
+        """Type and shape [H, W, its own C] of an image as it lies in its part."""
+        narrow = self._narrow[self._kind[row]]
+        dtype = np.dtype(np.float32 if self._range else np.uint8 if narrow else self.dtype)
+        return dtype, (*self.image_shape[:-1], int(self._channels[row]))
+
     def _pixels(self, row: int) -> np.ndarray:
         """One image [H, W, its own C] in the storage dtype."""
-        narrow = self._narrow[self._kind[row]]
-        dtype = np.dtype(np.uint8) if narrow else self.dtype
-        stored = np.dtype(np.float32) if self._range else dtype
-        shape = (*self.image_shape[:-1], int(self._channels[row]))
+        stored, shape = self._layout(row)
         start, length = self._offset[row], int(np.prod(shape)) * stored.itemsize
         there = self._map(int(self._part[row]))[start : start + length]
         pixels = there.view(stored).reshape(shape)
         if self._range:
             return to_pixels(pixels.astype(np.float64), *self._ends(row), self.dtype)
-        return pixels * _WIDEN if narrow else pixels
+        return pixels * _WIDEN if stored != self.dtype else pixels
 
     def _ends(self, row: int) -> tuple[float, float]:
         """What black and white stand for in an image, where all have the same range."""
@@ -174,6 +189,20 @@ class Spool:
 
     def _mapped(self, part: int) -> np.ndarray:
         return np.memmap(parts.pixels_path(self._folder, part), np.uint8, "r")
+
+
+class _Masks:
+    """The masks of a spool where `StoredRecords` looks for images."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool, self.class_names = spool, spool.class_names
+        self.image_shape = (*spool.image_shape[:-1], 1)
+
+    def read_images(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Masks [n, H, W, 1] of rows [n]."""
+        return np.stack([self._spool.read_mask(int(row)) for row in indices])[..., None]
 
 
 class _Columns:

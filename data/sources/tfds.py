@@ -5,8 +5,11 @@ import functools
 import os
 from typing import Any
 
+import numpy as np
+
 from data import marks
-from data.errors import UserError, reason
+from data.errors import RefusedError, UserError, reason
+from data.sources import masks
 from data.sources.entries import Rows
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
@@ -21,6 +24,7 @@ class _Set:
     label: str
     id: str | None
     group: str | None
+    mask: str | None
     splits: tuple[tuple[str, str], ...]  # ours, theirs
 
 
@@ -42,9 +46,14 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
     else:
         builder = _prepared_builder(name, data_dir)
     features, theirs = builder.info.features, list(builder.info.splits)
-    id_key, group_key = (
-        next((key for key in keys if key in features), None)
-        for keys in (("id", "sample_id", "file_name"), ("group", "patient", "patient_id"))
+    images = [key for key in features if features[key].np_dtype == np.uint8]
+    id_key, group_key, mask_key = (
+        next((key for key in keys if key in among), None)
+        for keys, among in (
+            (("id", "sample_id", "file_name"), features),
+            (("group", "patient", "patient_id"), features),
+            (("mask", "segmentation_mask"), images),
+        )
     )
     # An only split is all there is; of several, some may be unlabelled or extra ones.
     splits = tuple(
@@ -57,6 +66,7 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
         label=_feature_of(builder.info, tfds.features.ClassLabel, name, "a class label"),
         id=id_key,
         group=group_key,
+        mask=mask_key,
         splits=splits,
     )
     parts = [
@@ -73,10 +83,10 @@ def _entry(found: _Set, ours: str, theirs: str, row: int) -> Entry:
 
 
 def decode(found: _Set, entry: Entry) -> Decoded:
-    """One row: its image, and the label, id and group that come with it.
+    """One row: its image, and the mask, label, id and group that come with it.
 
     Raises:
-        UserError: the data set is damaged.
+        UserError: the data set is damaged, or has masks that are none of its images.
     """
     try:
         row = _rows(found, entry.split)[entry.row]
@@ -92,7 +102,14 @@ def decode(found: _Set, entry: Entry) -> Decoded:
         name=prefix + (_text(row[found.id]) if found.id else entry.name),
         group=_text(row[found.group]) if found.group else "",
     )
-    return Decoded([Picture(row[found.image])], entry=known)
+    if found.mask is None:
+        return Decoded([Picture(row[found.image])], entry=known)
+    picture, mask = Picture(row[found.image]), np.asarray(row[found.mask])
+    try:
+        masks.check(mask, picture.pixels.shape[:-1], found.mask)
+    except RefusedError as error:
+        raise UserError(f"tfds:{found.name}: row {entry.name} {error}.") from None
+    return Decoded([dataclasses.replace(picture, mask=mask[..., 0])], entry=known)
 
 
 @functools.lru_cache(maxsize=4)

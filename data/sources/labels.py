@@ -72,7 +72,7 @@ def visible_files(folder: pathlib.Path, counts: Callable[[str], bool]) -> Iterat
 
 
 def _from_folders(
-    root: pathlib.Path, find: Find, kind: str, taking: pathlib.Path
+    root: pathlib.Path, find: Find, kind: str, aside: pathlib.Path
 ) -> tuple[Files, list[str]]:
     splits = {SPLITS[child.name]: child for child in subfolders(root) if child.name in SPLITS}
     splits = splits or {"all": root}
@@ -102,7 +102,7 @@ def _from_folders(
                         "empty: add some or leave the class out."
                     )
 
-    return collect(str(root), rows(), taking), names
+    return collect(str(root), rows(), aside), names
 
 
 def _listed_names(root: pathlib.Path) -> list[str]:
@@ -121,11 +121,11 @@ def _listed_names(root: pathlib.Path) -> list[str]:
 
 
 def _from_table(
-    root: pathlib.Path, find: Find, path: pathlib.Path, taking: pathlib.Path
+    root: pathlib.Path, find: Find, path: pathlib.Path, aside: pathlib.Path
 ) -> tuple[Files, list[str]]:
     if not path.is_file():
         raise UserError(f"--config.data.labels={path} does not exist; mend the path.")
-    table = LabelTable(path, taking)
+    table = LabelTable(path, aside)
     lost = _Complaint()
     for mask, _ in itertools.groupby(texts.in_order(filter(None, table.masks))):
         if not _below(root, mask):
@@ -159,7 +159,7 @@ def _from_table(
                 label = numbers.get(_first(found, "label"), -1)
                 yield {PATH: name, "label": label, "split": split, **known}
 
-    files = collect(str(root), rows(), taking, ("mask", *table.further))
+    files = collect(str(root), rows(), aside, ("mask", *table.further))
     _complain(
         table.files[~used].tolist(),
         f"{path}: {{count}} of its rows match no image below {root}, the first has file "

@@ -29,6 +29,7 @@ _ORIGINALS = (
     "pixel_slice", "pixel_row", "pixel_column", "affine", "undo", "sex", "age_band", "mask",
 )  # fmt: skip
 _OPEN = 16  # parts that are mapped at a time
+_GROUP = 1 << 13  # rows of a group in Parquet, whose writer keeps about 40 kB of each
 # Kinds of file that come in 8 and in 16 bits; 65535 = 255 * 257, so every 8-bit value keeps its
 # place among those of 16 bits.
 _MIXED, _WIDEN = ("dicom", "nifti"), np.uint16(257)
@@ -159,7 +160,7 @@ class Spool:
         schema = pa.schema([parts.FACTS.field(name) for name in _ORIGINALS])
         with tables.parquet_writer(path, schema) as writer:
             first = 0
-            for table in self._tables():
+            for table in _joined(self._tables(), _GROUP):
                 rows = range(first, first + len(table))
                 first += len(table)
                 if self._range:
@@ -189,6 +190,19 @@ class Spool:
 
     def _mapped(self, part: int) -> np.ndarray:
         return np.memmap(parts.pixels_path(self._folder, part), np.uint8, "r")
+
+
+def _joined(parts: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Tables one after another, joined to some with so many rows or more."""
+    while some := list(_until(parts, rows)):
+        yield pa.concat_tables(some)
+
+
+def _until(parts: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The next tables, until they have so many rows."""
+    while rows > 0 and (table := next(parts, None)) is not None:
+        rows -= len(table)
+        yield table
 
 
 class _Masks:

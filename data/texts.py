@@ -81,8 +81,8 @@ class Writer:
     def __init__(self, path: pathlib.Path) -> None:
         """Begin both files."""
         self._paths = path, path.with_name(f"{path.name}.ends")
-        for old in self._paths:  # which may be mapped still, so it is not written over
-            old.unlink(missing_ok=True)
+        for old in filter(pathlib.Path.exists, self._paths):
+            old.unlink()  # it may be mapped still, so it is not written over
         self._content, self._ends = (path.open("wb") for path in self._paths)
         self._ends.write(np.int64(0).tobytes())
         self._count = self._bytes = 0

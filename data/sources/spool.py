@@ -271,7 +271,8 @@ class _Numbers:
     def __init__(self, path: pathlib.Path, dtype: type) -> None:
         """Begin the file."""
         self._path, self._dtype = path, dtype
-        path.unlink(missing_ok=True)  # it may be mapped still, so it is not written over
+        if path.exists():
+            path.unlink()  # it may be mapped still, so it is not written over
         self._file = path.open("wb")
 
     def write(self, values: Sequence[int] | np.ndarray) -> None:

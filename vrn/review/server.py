@@ -7,6 +7,7 @@ names; none holds a path.
 import dataclasses
 import functools
 import pathlib
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal
 
@@ -106,7 +107,7 @@ class Refusal(BaseModel):
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refusal} for status in (401, 403, 404, 413, 421, 422)
+    status: {"model": Refusal} for status in (400, 401, 403, 404, 413, 421, 422)
 }
 
 
@@ -190,8 +191,7 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
         except HTTPException as refused:
             return HTMLResponse(pages.get_template("closed.html").render(), refused.status_code)
         if who == LEAD:
-            text, _ = desk.statistics()
-            return HTMLResponse(text)
+            return _with_style(desk.statistics()[0])
         return HTMLResponse(
             pages.get_template("review.html").render(
                 study=desk.study.name, rater=who, csrf=desk.keys.csrf(who)
@@ -281,6 +281,20 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
         return JSONResponse(app.openapi())
 
     return app
+
+
+def _with_style(text: str) -> Response:
+    """A page whose own style, and no other, the browser may apply."""
+    nonce = secrets.token_urlsafe(16)
+    policy = access.HEADERS["content-security-policy"]
+    return HTMLResponse(
+        text.replace("<style>", f'<style nonce="{nonce}">'),
+        headers={
+            "content-security-policy": policy.replace(
+                "style-src 'self'", f"style-src 'nonce-{nonce}'"
+            )
+        },
+    )
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

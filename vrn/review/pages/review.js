@@ -46,13 +46,14 @@ async function show(index) {
   at = index;
   const ended = at >= tasks.length;
   $("end").hidden = !ended;
-  $("image").style.visibility = ended ? "hidden" : "";
+  if (ended) $("image").style.visibility = "hidden";
   chosen = new Set(ended ? [] : tasks[at].faults);
   slice = middle;
   if (!ended) {
     const { image, place } = tasks[at];
     if (!images.now(image)) {
       $("stage").ariaBusy = "true";
+      $("image").style.visibility = "hidden"; // the one before is not to be taken for this one
       try {
         await images.get(image);
       } catch {
@@ -63,6 +64,7 @@ async function show(index) {
       if (at !== index) return; // gone on meanwhile
     }
     $("stage").ariaBusy = "false";
+    $("image").style.visibility = "";
     fit();
     paint();
     $("stage").dataset.image = image;

@@ -34,7 +34,7 @@ def render(found: Mapping[str, Any], name: str) -> str:
         "percent": words.percent,
         "duration": words.duration,
         "with_interval": words.with_interval,
-        "plain": plain,
+        "plain": words.plain,
     }
     return environment.get_template("statistics.html").render(
         name=name,
@@ -43,17 +43,6 @@ def render(found: Mapping[str, Any], name: str) -> str:
         turing=_turing(found),
         effort=_effort(found["effort"]),
     )
-
-
-def plain(value: Mapping[str, Any] | None, decimals: int = 2) -> str:
-    """'0.83 (0.81 to 0.85)', or a dash."""
-    if value is None or value["mean"] is None:
-        return words.number(None)
-    ends = words.interval(value)
-    if ends is None:
-        return words.number(value["mean"], decimals)
-    low, high = (words.number(end, decimals) for end in ends)
-    return f"{words.number(value['mean'], decimals)} ({low} to {high})"
 
 
 def headline(found: Mapping[str, Any]) -> str:
@@ -81,21 +70,21 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             f"{name}: {answers['images']} images ({answers['real_like']} real-like, "
             f"{answers['unsure']} unsure, {answers['non_real_like']} not), Turing balanced "
             f"accuracy {words.with_interval(one['turing']['balanced_accuracy'])}, "
-            f"AUC {plain(one['turing']['auc'])}; same when repeated "
+            f"AUC {words.plain(one['turing']['auc'])}; same when repeated "
             f"{words.with_interval(one['repeatability']['same'])}; "
             f"{words.number(seconds['median'], 1)} s per image"
         )
     together = found["together"]
-    said += [f"{' and '.join(p['raters'])}: Cohen's kappa {plain(p['kappa'])}"
+    said += [f"{' and '.join(p['raters'])}: Cohen's kappa {words.plain(p['kappa'])}"
              for p in together["cohen"]]  # fmt: skip
     said.append(
-        f"Fleiss' kappa {plain(together['fleiss'])}, Krippendorff's alpha "
-        f"{plain(together['krippendorff'])}"
+        f"Fleiss' kappa {words.plain(together['fleiss'])}, Krippendorff's alpha "
+        f"{words.plain(together['krippendorff'])}"
     )
     machines = found["machines"] | ({"VRN": found["vrn"]} if found["vrn"] else {})
     said += [
-        f"{name} beside the raters: AUC {plain(one['auc'])}, kappa {plain(one['kappa'])}, "
-        f"{one['auc']['count']} images"
+        f"{name} beside the raters: AUC {words.plain(one['auc'])}, "
+        f"kappa {words.plain(one['kappa'])}, {one['auc']['count']} images"
         for name, one in machines.items()
     ]
     return said

@@ -11,7 +11,12 @@ from markupsafe import Markup
 from launch import report
 from launch.report import charts, words
 
-_TURING = {"balanced_accuracy": "Balanced accuracy of the Turing test", "auc": "Turing AUC"}
+# Title, factor and words of what is drawn.
+_TURING = {
+    "balanced_accuracy": ("Balanced accuracy of the Turing test, %", 100, words.with_interval),
+    "auc": ("AUC of the Turing test", 1, words.plain),
+}
+_MEAN = "mean of raters"
 
 
 def render(found: Mapping[str, Any], name: str) -> str:
@@ -91,28 +96,22 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _turing(found: Mapping[str, Any]) -> list[Markup]:
-    drawn = []
     everyone = {name: one["turing"] for name, one in found["raters"].items()}
     if len(everyone) > 1:
-        everyone["mean of raters"] = found["together"]["turing"]
-    for key, title in _TURING.items():
+        everyone[_MEAN] = found["together"]["turing"]
+    drawn = []
+    for key, (title, scale, write) in _TURING.items():
         rows, text = [], []
         for name, one in everyone.items():
             if one[key]["mean"] is None:
                 continue
             ends = words.interval(one[key])
-            rows.append(
-                charts.Whisker(
-                    name,
-                    100 * one[key]["mean"],
-                    None if ends is None else (100 * ends[0], 100 * ends[1]),
-                    [],
-                    "vrn" if name == "mean of raters" else "",
-                )
-            )
-            text.append(words.with_interval(one[key]))
+            within = None if ends is None else (scale * ends[0], scale * ends[1])
+            kind = "vrn" if name == _MEAN else ""
+            rows.append(charts.Whisker(name, scale * one[key]["mean"], within, [], kind))
+            text.append(write(one[key]))
         if rows:
-            drawn.append(charts.forest(rows, title=title, axis=f"{title}, %", text=text))
+            drawn.append(charts.forest(rows, title=title, axis=title, text=text))
     return drawn
 
 

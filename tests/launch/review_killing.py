@@ -61,27 +61,42 @@ def kill_and_compare(
     rng = np.random.default_rng(seed)
     acknowledged = folder / "acknowledged.txt"
     acknowledged.touch()
-    load = _fork(lambda: _rate(names, keys, port, each, acknowledged, seed))
-    for number in range(kills):
-        server = _fork(lambda: serving.serve(config, workdir, "127.0.0.1", port))
-        # The kills are spread over the labels; each falls while some more are on their way.
-        wanted = (number + rng.uniform(0.1, 0.9)) / (kills + 1) * labels
-        _until(lambda: _lines(acknowledged) >= wanted, server, load)  # noqa: B023
-        time.sleep(rng.uniform(0, 0.01))
-        os.kill(server, signal.SIGKILL)
-        os.waitpid(server, 0)
-        found, _ = os.waitpid(load, os.WNOHANG)
-        assert found == 0, f"all was said before kill {number + 1}"
+    running = set()
+
+    def start(work) -> int:
+        running.add(process := _fork(work))
+        return process
+
+    def end(process: int, kill: bool = True) -> int:
+        if kill:
+            os.kill(process, signal.SIGKILL)
+        running.discard(process)
+        return os.waitpid(process, 0)[1]
+
+    def serve() -> None:
+        serving.serve(config, workdir, "127.0.0.1", port)
+
+    try:
+        load = start(lambda: _rate(names, keys, port, each, acknowledged, seed))
+        for number in range(kills):
+            server = start(serve)
+            # The kills are spread over the labels; each falls while some more are on their way.
+            wanted = (number + rng.uniform(0.1, 0.9)) / (kills + 1) * labels
+            _until(lambda: _lines(acknowledged) >= wanted, server, load)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.01))
+            end(server)
+            said, kept = _compare(workdir, acknowledged)
+            yield f"kill {number + 1}: {said} labels acknowledged, all of them among {kept} kept"
+            assert said < each * raters, f"all was said before kill {number + 1}"
+        server = start(serve)
+        assert end(load, kill=False) == 0, "the raters failed"
+        end(server)
         said, kept = _compare(workdir, acknowledged)
-        yield f"kill {number + 1}: {said} labels acknowledged, all of them among {kept} kept"
-    server = _fork(lambda: serving.serve(config, workdir, "127.0.0.1", port))
-    _, status = os.waitpid(load, 0)
-    os.kill(server, signal.SIGKILL)
-    os.waitpid(server, 0)
-    assert status == 0, "the raters failed"
-    said, kept = _compare(workdir, acknowledged)
-    assert said == kept == each * raters, f"{said} acknowledged, {kept} kept, of {each * raters}"
-    yield f"after {kills} kills all {said} acknowledged labels are there, each of them once"
+        assert said == kept == each * raters, f"{said} acknowledged and {kept} kept"
+        yield f"after {kills} kills all {said} acknowledged labels are there, each of them once"
+    finally:
+        for process in list(running):
+            end(process)
 
 
 def _rate(names, keys, port, each, acknowledged, seed) -> None:

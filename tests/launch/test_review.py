@@ -10,7 +10,7 @@ import pytest
 from data import pools, tables
 from data.errors import UserError
 from launch import annotate, report, stage, validate
-from launch.review import numbers, opening, page
+from launch.review import effort, numbers, opening, page
 from tests.launch import finished
 from vrn import labels
 from vrn.features import Described
@@ -243,3 +243,48 @@ def test_the_report_shows_the_reviewers_and_is_made_again_for_them(
     told = json.loads((workdir / "report" / "results.json").read_text())
     assert told["review"]["raters"]["ada"] == found["raters"]["ada"]
     assert report.run(config, workdir, False).read_text() == second
+
+
+def test_the_effort_curve_trains_on_so_many_and_measures_on_others(
+    workdir, config, study, without_vrn, monkeypatch
+):
+    """The networks are stood in for: their scores are right as often as they saw negatives."""
+    space = described(workdir)
+    monkeypatch.setattr(effort.train_features, "open_features", lambda *_: space)
+    monkeypatch.setattr(effort.train_vrn, "open_trainer", lambda *_: None)
+    asked = []
+
+    def scores(self, negatives, seed):
+        assert not set(negatives) & set(self._held_out.tolist())
+        asked.append(len(negatives))
+        noise = np.random.default_rng(seed).normal(size=len(self._held_out))
+        return self._verdicts[self._held_out] + 8 * noise / len(negatives)
+
+    monkeypatch.setattr(effort._Curve, "_scores", scores)
+    effort.write(config, workdir)
+    found = json.loads((workdir / "review" / "effort.json").read_text())
+    reviewed = [point for point in found["points"] if point["variant"] == "reviewed"]
+    # 200 reviewed, a third of them kept apart: 50 and 100 are there, 200 are not.
+    assert [point["reviewed"] for point in reviewed] == [50, 100]
+    assert found["held_out"] == pytest.approx(67, abs=5)
+    aucs = [point["auc"]["mean"] for point in reviewed]
+    assert 0.5 < aucs[0] < aucs[1]
+    assert reviewed[1]["auc"]["ci95"][0] < aucs[1] < reviewed[1]["auc"]["ci95"][1]
+    assert np.mean(reviewed[1]["kept_real_like"]) > found["real_like_of_held_out"]
+    mixed = [point for point in found["points"] if point["variant"] != "reviewed"]
+    for alone, both in zip(reviewed, mixed, strict=True):
+        assert min(both["negatives"]) >= min(alone["negatives"])
+    assert len(asked) == 4 * effort.SEEDS
+    gathered = report.results.without_nan(numbers.gather(config, workdir, study))
+    text = page.render(gathered, "run")
+    assert 'id="effort"' in text
+
+
+def test_too_few_reviewed_images_give_no_effort_curve(config, workdir, study, tmp_path):
+    mine = config.copy_and_resolve_references()
+    mine.review.update(name="few", database=f"sqlite:///{tmp_path}/few.sqlite")
+    pool, real = opening.images(mine, workdir)
+    opened = opening.open_study(mine, workdir, pool, real)
+    opened.store.append("few", "ada", "one", [Mark(0, "real-like")])
+    with pytest.raises(UserError, match="images are reviewed"):
+        effort.write(mine, workdir)

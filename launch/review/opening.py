@@ -92,10 +92,18 @@ def uncertainty(
 
 
 def vrn_scores(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, pool: Records
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, pool: pools.Pool
 ) -> np.ndarray:
-    """The VRN's log-odds of real-like, float [N]."""
-    return np.asarray(train_vrn.open_scorer(config, workdir)(pool), float)
+    """The VRN's log-odds of real-like, float [N]; kept in `WORKDIR/review` until either changes."""
+    of = [stage.require(workdir, name)["digest"] for name in ("vrn", f"pools/{config.review.pool}")]
+    path = workdir / FOLDER / "vrn_scores.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            if kept["of"].tolist() == of:
+                return kept["scores"]
+    scores = np.asarray(train_vrn.open_scorer(config, workdir)(pool), float)
+    tables.write_npz(path, scores=scores, of=np.array(of))
+    return scores
 
 
 def unseen_by_vrn(

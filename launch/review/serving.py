@@ -69,7 +69,7 @@ def service(config: ml_collections.ConfigDict, workdir: pathlib.Path, host: str)
     return Service(
         server.application(desk, {*LOOPBACK, host}),
         opened,
-        {who: f"/?token={keys.token(who)}" for who in people},
+        {who: f"/{who}/?token={keys.token(who)}" for who in people},
     )
 
 

@@ -131,7 +131,7 @@ _LOCAL = threading.local()
 def _send(keys: access.Keys, who: str, port: int, body: str) -> None:
     """Asks until the server says that the label is saved."""
     headers = {
-        "cookie": f"{access.COOKIE}={keys.cookie(who)}", access.CSRF_HEADER: keys.csrf(who),
+        "cookie": f"{keys.cookie_name}={keys.cookie(who)}", access.CSRF_HEADER: keys.csrf(who),
         "content-type": "application/json",
     }  # fmt: skip
     while True:
@@ -139,7 +139,7 @@ def _send(keys: access.Keys, who: str, port: int, body: str) -> None:
         if connection is None:
             connection = _LOCAL.connection = http.client.HTTPConnection("127.0.0.1", port, 30)
         try:
-            connection.request("POST", "/api/labels", body, headers)
+            connection.request("POST", f"/{who}/api/labels", body, headers)
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException):

@@ -1,6 +1,7 @@
 """Work directories to review, and the server as a user starts it."""
 
 import contextlib
+import dataclasses
 import pathlib
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import requests
@@ -19,6 +21,7 @@ from data import pools, records, tables
 from launch.review import serving as serving_room
 from tests.launch import programs
 from tests.pool_writer import PoolWriter
+from vrn.review import access
 
 CONFIG = "--config=configs/digits.py"
 
@@ -95,7 +98,7 @@ class Server:
             assert time.monotonic() < end, self.log
             time.sleep(0.05)
         self.addresses = dict(re.findall(r"^(\S+): (http\S+)", self.log, re.MULTILINE))
-        self.url = self.addresses["statistics"].partition("/?")[0]
+        self.url = self.addresses["statistics"].partition("/lead/")[0]
         self.port = int(self.url.rpartition(":")[2])
         self.answers()
 
@@ -170,10 +173,35 @@ def here(workdir: pathlib.Path, **review: object) -> Iterator[Here]:
         server.stop()
 
 
-def log_in(server: Server | Here, who: str) -> tuple[requests.Session, str]:
-    """A session with the cookie of a rater or the lead, and the cross-site word of the page."""
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """Somebody who has opened their address.
+
+    Attributes:
+      session: with the cookie.
+      csrf: the cross-site word of the page; '' of the lead's.
+      url: of the page.
+    """
+
+    session: requests.Session
+    csrf: str
+    url: str
+
+    def get(self, path: str = "", **options: object) -> requests.Response:
+        return self.session.get(self.url + path, timeout=60, **options)
+
+    def post(self, body: object, **headers: str) -> requests.Response:
+        headers = {access.CSRF_HEADER: self.csrf} | headers
+        return self.session.post(f"{self.url}api/labels", json=body, headers=headers, timeout=60)
+
+    def queue(self) -> dict[str, Any]:
+        return self.get("api/queue").json()
+
+
+def log_in(server: Server | Here, who: str) -> Person:
+    """A rater, or `statistics`: the lead."""
     session = requests.Session()
-    answer = session.get(server.addresses[who], timeout=30)
+    answer = session.get(server.addresses[who], timeout=60)
     assert answer.status_code == 200, answer.text
     found = re.search(r'name="csrf" content="(\w+)"', answer.text)
-    return session, found[1] if found else ""
+    return Person(session, found[1] if found else "", answer.url)

@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import pathlib
+import re
 import secrets
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -20,7 +21,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data.errors import UserError
 
-COOKIE = "vrn_review"
 CSRF_HEADER = "x-csrf-token"
 LARGEST_BODY = 1 << 20  # bytes; a thousand labels are a quarter of it
 HEADERS = {
@@ -64,38 +64,43 @@ class Keys:
         """Keys of a study; another study of the same run has others."""
         self._secret, self._study = secret, study
 
+    @property
+    def cookie_name(self) -> str:
+        """Of this study alone: browsers do not keep the cookies of one port from another's."""
+        return "vrn_review_" + self._mac("name", "")[:16]
+
     def token(self, who: str) -> str:
         """What the address of a rater, or of the lead, carries."""
-        return f"{who}.{self._mac('token', who)}"
+        return self._mac("token", who)
 
     def cookie(self, who: str) -> str:
         """What a browser that had the token carries from then on."""
-        return f"{who}.{self._mac('cookie', who)}"
+        return self._mac("cookie", who)
 
     def csrf(self, who: str) -> str:
         """What requests that change something carry too."""
         return self._mac("csrf", who)
 
-    def who_has_token(self, text: str) -> str | None:
-        """Whose token this is; None for no good one."""
-        return self._holder("token", text)
+    def is_token(self, who: str, text: str) -> bool:
+        """Whether `text` is the token of `who`."""
+        return _same(text, self.token(who))
 
-    def who_has_cookie(self, text: str) -> str | None:
-        """Whose cookie this is; None for no good one."""
-        return self._holder("cookie", text)
+    def is_cookie(self, who: str, text: str) -> bool:
+        """Whether `text` is the cookie of `who`."""
+        return _same(text, self.cookie(who))
 
     def is_csrf(self, who: str, text: str) -> bool:
         """Whether `text` is the cross-site word of `who`."""
-        return hmac.compare_digest(text.encode(), self.csrf(who).encode())
-
-    def _holder(self, kind: str, text: str) -> str | None:
-        who, _, mac = text.rpartition(".")
-        good = hmac.compare_digest(mac.encode(), self._mac(kind, who).encode())
-        return who if good and who else None
+        return _same(text, self.csrf(who))
 
     def _mac(self, kind: str, who: str) -> str:
         text = f"{kind}\0{self._study}\0{who}".encode()
         return hmac.digest(self._secret, text, "sha256").hex()
+
+
+def _same(given: str, right: str) -> bool:
+    """Takes as long whatever was given."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), right.encode())
 
 
 class Guard:
@@ -143,7 +148,7 @@ class Guard:
         ):
             return 403, "The request comes from another site."
         lengths = headers.get("content-length", ["0"])
-        if not all(length.isdigit() and int(length) <= LARGEST_BODY for length in lengths):
+        if not all(re.fullmatch("[0-9]{1,9}", n) and int(n) <= LARGEST_BODY for n in lengths):
             return 413, "The request is too large."
         return None
 

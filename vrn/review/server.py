@@ -1,7 +1,7 @@
 """The web application: hands out images in order, takes labels in, shows the lead the statistics.
 
-Every route but the token's needs the cookie. Requests name showings by number and images by opaque
-names; none holds a path.
+Every route but the token's needs the cookie of whom it names. Requests name showings by number and
+images by opaque names; none holds a path of a file.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ SCRIPTS = {
     "review.js": "text/javascript", "pixels.js": "text/javascript", "saving.js": "text/javascript",
     "grid.js": "text/javascript", "review.css": "text/css",
 }  # fmt: skip
+Who = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
 _TEXT = r"^[^\x00-\x1f\x7f]+$"  # no control characters
 _DAY = 86_400.0
 
@@ -146,13 +147,14 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
     app.add_middleware(access.Guard, hosts=hosts)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
+    people = {*desk.study.settings.raters, LEAD}
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGES), autoescape=True, undefined=jinja2.StrictUndefined
     )
 
-    def anyone(request: Request) -> str:
-        who = desk.keys.who_has_cookie(request.cookies.get(access.COOKIE, ""))
-        if who is None or (who != LEAD and who not in desk.study.settings.raters):
+    def anyone(who: Who, request: Request) -> str:
+        cookie = request.cookies.get(desk.keys.cookie_name, "")
+        if who not in people or not desk.keys.is_cookie(who, cookie):
             raise HTTPException(401, "Open the address that was printed when the server started.")
         return who
 
@@ -174,22 +176,32 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
     def images_of(who: str) -> dict[str, str]:
         return {desk.gallery.name(task.sample_id): task.sample_id for task in tasks_of(who)}
 
+    def closed() -> Response:
+        return HTMLResponse(pages.get_template("closed.html").render(), 401)
+
     @app.get("/", include_in_schema=False)
-    def page(request: Request, token: Annotated[str, Query(max_length=200)] = "") -> Response:
+    def nowhere() -> Response:
+        return closed()
+
+    @app.get("/{who}/", include_in_schema=False)
+    def page(
+        who: Who, request: Request, token: Annotated[str, Query(max_length=200)] = ""
+    ) -> Response:
         if token:
-            who = desk.keys.who_has_token(token)
-            if who is None:
-                return HTMLResponse(pages.get_template("closed.html").render(), 401)
-            moved = RedirectResponse("/", 303)
+            if who not in people or not desk.keys.is_token(who, token):
+                return closed()
+            moved = RedirectResponse(f"/{who}/", 303)
+            # Of this path alone, so that rater and lead can be open in one browser.
             moved.set_cookie(
-                access.COOKIE, desk.keys.cookie(who), max_age=90 * int(_DAY), httponly=True,
-                samesite="strict", secure=request.url.scheme == "https",
+                desk.keys.cookie_name, desk.keys.cookie(who), path=f"/{who}/",
+                max_age=90 * int(_DAY), httponly=True, samesite="strict",
+                secure=request.url.scheme == "https",
             )  # fmt: skip
             return moved
         try:
-            who = anyone(request)
-        except HTTPException as refused:
-            return HTMLResponse(pages.get_template("closed.html").render(), refused.status_code)
+            anyone(who, request)
+        except HTTPException:
+            return closed()
         if who == LEAD:
             return _with_style(desk.statistics()[0])
         return HTMLResponse(
@@ -204,7 +216,7 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
             raise HTTPException(404, "There is no such file.")
         return Response((PAGES / name).read_bytes(), media_type=SCRIPTS[name])
 
-    @app.get("/api/queue", responses=_REFUSALS)
+    @app.get("/{who}/api/queue", responses=_REFUSALS)
     def queue(who: Annotated[str, Depends(rater)]) -> Queue:
         """All showings of the rater in order, with what was said of them."""
         tasks, current = tasks_of(who), desk.study.store.current(desk.study.name, who)
@@ -232,7 +244,7 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
         )
 
     @app.get(
-        "/api/images/{image}",
+        "/{who}/api/images/{image}",
         response_class=Response,
         responses=_REFUSALS | {200: {"content": {"application/octet-stream": {}}}},
     )
@@ -248,7 +260,7 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
 
     names = {label.name for label in desk.study.labels} | {SKIPPED, None}
 
-    @app.post("/api/labels", responses=_REFUSALS)
+    @app.post("/{who}/api/labels", responses=_REFUSALS)
     def label(
         marks: Marks,
         who: Annotated[str, Depends(rater)],
@@ -271,12 +283,12 @@ def application(desk: Desk, hosts: Collection[str]) -> fastapi.FastAPI:
         )
         return Saved(saved=saved)
 
-    @app.get("/api/statistics", responses=_REFUSALS)
+    @app.get("/{who}/api/statistics", responses=_REFUSALS)
     def statistics(who: Annotated[str, Depends(lead)]) -> dict[str, Any]:
         """The numbers of the lead's page."""
         return desk.statistics()[1]
 
-    @app.get("/api/openapi.json", include_in_schema=False)
+    @app.get("/{who}/api/openapi.json", include_in_schema=False)
     def schema(who: Annotated[str, Depends(anyone)]) -> JSONResponse:
         return JSONResponse(app.openapi())
 

@@ -63,6 +63,8 @@ _HISTORY = sa.Table(
 )  # fmt: skip
 
 READING = {"isolation_level": "AUTOCOMMIT"}
+# A server has 40 threads, each of which may need a connection.
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 40, "pool_timeout": 60}
 _BLOCK = 1000  # rows of one statement
 
 
@@ -251,11 +253,13 @@ def _engine(url: str) -> sa.Engine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "postgresql":
         options = "-c synchronous_commit=on"
-        return sa.create_engine(parsed, pool_pre_ping=True, connect_args={"options": options})
+        return sa.create_engine(
+            parsed, pool_pre_ping=True, connect_args={"options": options}, **_POOL
+        )
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise sa.exc.ArgumentError("give a file of SQLite or a PostgreSQL server")
     pathlib.Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed, connect_args={"timeout": 60})
+    engine = sa.create_engine(parsed, connect_args={"timeout": 60}, **_POOL)
 
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: Any, _: Any) -> None:

@@ -31,7 +31,7 @@ export class Images {
   }
 
   async fetch(name) {
-    const answer = await fetch(`/api/images/${name}`);
+    const answer = await fetch(`api/images/${name}`);
     if (!answer.ok) throw new Error(`image: ${answer.status}`);
     const buffer = await answer.arrayBuffer();
     const pixels = this.form.bits === 8 ? new Uint8Array(buffer) : new Uint16Array(buffer);

@@ -10,7 +10,7 @@ const SMALL = 64; // pixels of a neighbour
 const MOST_WAITING = 50; // marks not on disk, above which the page waits
 const $ = (id) => document.getElementById(id);
 
-const answer = await fetch("/api/queue");
+const answer = await fetch("api/queue");
 if (!answer.ok) {
   $("saved").textContent = "The images cannot be had; load the page again.";
   throw new Error(`queue: ${answer.status}`);

@@ -39,7 +39,7 @@ export class Saver {
 
   async try(request, entries) {
     try {
-      const answer = await fetch("/api/labels", {
+      const answer = await fetch("api/labels", {
         method: "POST",
         headers: { "content-type": "application/json", "x-csrf-token": this.csrf },
         body: JSON.stringify({ request, entries }),

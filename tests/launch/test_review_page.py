@@ -150,6 +150,17 @@ def test_two_raters_at_once(grey, rate):
     assert len(current(grey, "ada")) == len(current(grey, "bob")) == 10
 
 
+def test_lead_and_rater_fit_into_one_browser(grey, rate):
+    page = rate(grey, "bob")
+    before = len(current(grey, "bob"))
+    lead = page.context.new_page()
+    assert lead.goto(grey.addresses["statistics"]).status == 200
+    assert "Krippendorff" in lead.inner_text("body")
+    press(page, "f")
+    saved(page)
+    assert len(current(grey, "bob")) == before + 1
+
+
 def test_skipped_images_come_back_in_the_end(grey, rate):
     page = rate(grey, "dora")
     first = place(page)
@@ -238,6 +249,9 @@ def test_a_volume_scrolls(tmp_path, rate):
         for _ in range(20):
             page.keyboard.press("ArrowDown")
         assert page.inner_text("#slice") == "slice 1 of 8"
+        page.locator("#slices").fill("7")  # as a finger would
+        assert page.inner_text("#slice") == "slice 8 of 8"
+        assert not page.is_visible("#end")
 
 
 def test_zoom_moves_and_fits(grey, rate):
@@ -251,6 +265,8 @@ def test_zoom_moves_and_fits(grey, rate):
     assert width() == pytest.approx(1.25 * fitted, rel=0.01)
     page.keyboard.press("0")
     assert width() == pytest.approx(fitted)
+    page.dblclick("#stage")
+    assert width() == pytest.approx(2 * fitted, rel=0.01)
 
 
 def test_colours_arrive_in_their_order(tmp_path, rate):

@@ -26,7 +26,7 @@ from vrn.review.study import LEAD, Study
 PAGES = pathlib.Path(__file__).parent / "pages"
 SCRIPTS = {
     "review.js": "text/javascript", "pixels.js": "text/javascript", "saving.js": "text/javascript",
-    "grid.js": "text/javascript", "review.css": "text/css",
+    "view.js": "text/javascript", "grid.js": "text/javascript", "review.css": "text/css",
 }  # fmt: skip
 Who = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,40}$")]
 _TEXT = r"^[^\x00-\x1f\x7f]+$"  # no control characters

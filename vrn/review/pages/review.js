@@ -3,6 +3,7 @@
 import { Grid } from "./grid.js";
 import { Images, Painter } from "./pixels.js";
 import { Saver } from "./saving.js";
+import { View } from "./view.js";
 
 const AHEAD = 8; // images fetched before they are asked for
 const BEFORE = 4; // neighbours shown on either side
@@ -28,8 +29,6 @@ const times = []; // seconds of the labels since the page was opened
 
 let at = 0; // index of the shown task; tasks.length at the end
 let chosen = new Set(); // faults of the shown image
-let slice = middle;
-let view = { zoom: 1, x: 0, y: 0 };
 let shownSince = performance.now();
 let away = 0; // ms of it with the page hidden
 
@@ -46,65 +45,29 @@ async function show(index) {
   at = index;
   const ended = at >= tasks.length;
   $("end").hidden = !ended;
-  if (ended) $("image").style.visibility = "hidden";
   chosen = new Set(ended ? [] : tasks[at].faults);
-  slice = middle;
-  if (!ended) {
-    const { image, place } = tasks[at];
-    if (!images.now(image)) {
-      $("stage").ariaBusy = "true";
-      $("image").style.visibility = "hidden"; // the one before is not to be taken for this one
-      try {
-        await images.get(image);
-      } catch {
-        showSaved(saver.waiting.length, "an image cannot be had; is the server running?");
-        setTimeout(() => at === index && show(index), 1000);
-        return;
-      }
-      if (at !== index) return; // gone on meanwhile
+  const image = ended ? null : tasks[at].image;
+  if (!ended && !images.now(image)) {
+    $("stage").ariaBusy = "true";
+    view.show(null); // the one before is not to be taken for this one
+    try {
+      await images.get(image);
+    } catch {
+      showSaved(saver.waiting.length, "an image cannot be had; is the server running?");
+      setTimeout(() => at === index && show(index), 1000);
+      return;
     }
-    $("stage").ariaBusy = "false";
-    $("image").style.visibility = "";
-    fit();
-    paint();
-    $("stage").dataset.image = image;
-    $("stage").dataset.place = place;
-  } else {
-    delete $("stage").dataset.image;
-    delete $("stage").dataset.place;
+    if (at !== index) return; // gone on meanwhile
   }
+  $("stage").ariaBusy = "false";
+  view.show(image);
+  $("stage").dataset.place = ended ? "" : tasks[at].place;
   shownSince = performance.now();
   away = 0;
   showAnswer();
   showPace();
   showStrip();
   preload();
-}
-
-function paint() {
-  if (at >= tasks.length) return;
-  const pixels = images.now(tasks[at].image);
-  if (pixels) painter.paint($("image"), pixels, slice);
-  const round = (value) => Math.round(value);
-  $("readout").textContent =
-    `window ${round(painter.low)} – ${round(painter.high)}` +
-    (view.zoom === 1 ? "" : ` · ${view.zoom.toFixed(1)} ×`);
-  $("slice").hidden = form.depth === 1;
-  $("slice").textContent = `slice ${slice + 1} of ${form.depth}`;
-}
-
-function fit() {
-  view = { zoom: 1, x: 0, y: 0 };
-  place();
-}
-
-function place() {
-  const { clientWidth, clientHeight } = $("stage");
-  const scale = Math.min((clientWidth - 24) / form.width, (clientHeight - 24) / form.height);
-  const style = $("image").style;
-  style.width = `${form.width * scale}px`;
-  style.height = `${form.height * scale}px`;
-  style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.zoom})`;
 }
 
 function showAnswer() {
@@ -253,8 +216,12 @@ function fault(name) {
   showAnswer();
 }
 
-// ---- grid mode
+// ---- the large image, and many at once
 
+const view = new View(images, painter, () => {
+  for (const box of $("strip").children) box.dataset.image = "";
+  showStrip();
+});
 const grid = new Grid(images, painter, middle, (indices, marked, spent) => {
   indices.forEach(() => times.push(spent));
   mark(
@@ -282,40 +249,31 @@ function leaveGrid() {
   $("stage").focus();
 }
 
-// ---- keys and pointers
+// ---- keys
 
 const move = (step) => show(Math.min(tasks.length, Math.max(0, at + step)));
-const scroll = (step) => {
-  slice = Math.min(form.depth - 1, Math.max(0, slice + step));
-  paint();
-};
-const zoom = (factor) => {
-  view.zoom = Math.min(32, Math.max(1, view.zoom * factor));
-  if (view.zoom === 1) view.x = view.y = 0;
-  place();
-  paint();
-};
 const actions = {
   u: undo,
   s: () => say(skipped),
   t: () => $("free").focus(),
   g: showGrid,
   i: () => $("image").classList.toggle("pixels"),
-  w: () => (painter.reset(), paint()),
-  "+": () => zoom(1.25),
-  "=": () => zoom(1.25),
-  "-": () => zoom(0.8),
-  0: () => (fit(), paint()),
+  w: () => view.asAtFirst(),
+  "+": () => view.zoomBy(1.25),
+  "=": () => view.zoomBy(1.25),
+  "-": () => view.zoomBy(0.8),
+  0: () => (view.fit(), view.paint()),
   ArrowLeft: () => move(-1),
   ArrowRight: () => move(1),
-  ArrowUp: () => scroll(1),
-  ArrowDown: () => scroll(-1),
+  ArrowUp: () => view.scroll(1),
+  ArrowDown: () => view.scroll(-1),
 };
 for (const { key, name } of labels) actions[key] = () => say(name);
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target === $("free")) return freeKey(event);
+  if (event.target === $("slices") && event.key.startsWith("Arrow")) return; // its own keys
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (grid.open) {
     if (grid.key(key)) event.preventDefault();
@@ -341,50 +299,11 @@ function freeKey(event) {
   showAnswer();
 }
 
-let grabbed = null;
-$("stage").addEventListener("pointerdown", (event) => {
-  grabbed = [event.clientX, event.clientY];
-  $("stage").setPointerCapture(event.pointerId);
-});
-$("stage").addEventListener("pointermove", (event) => {
-  if (!grabbed) return;
-  const [dx, dy] = [event.clientX - grabbed[0], event.clientY - grabbed[1]];
-  grabbed = [event.clientX, event.clientY];
-  if (event.shiftKey) {
-    view.x += dx;
-    view.y += dy;
-    place();
-  } else {
-    painter.drag(dx, dy);
-    paint();
-  }
-});
-for (const end of ["pointerup", "pointercancel"]) {
-  $("stage").addEventListener(end, () => {
-    if (grabbed) showStripAgain();
-    grabbed = null;
-  });
-}
-$("stage").addEventListener(
-  "wheel",
-  (event) => {
-    event.preventDefault();
-    if (form.depth > 1 && !event.shiftKey) scroll(event.deltaY < 0 ? 1 : -1);
-    else zoom(event.deltaY < 0 ? 1.1 : 1 / 1.1);
-  },
-  { passive: false },
-);
 document.addEventListener("visibilitychange", () => {
   const now = performance.now();
   if (document.hidden) away -= now;
   else away += now;
 });
-window.addEventListener("resize", place);
-
-function showStripAgain() {
-  for (const box of $("strip").children) box.dataset.image = "";
-  showStrip();
-}
 
 // ---- begin
 

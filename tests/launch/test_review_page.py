@@ -288,6 +288,9 @@ def test_a_tablet_shows_image_and_answers_without_scrolling_sideways(grey, brows
     for name in ("#stage", "#answers"):
         box = page.locator(name).bounding_box()
         assert box["y"] + box["height"] <= 1024
+    stage, image = (page.locator(name).bounding_box() for name in ("#stage", "#image"))
+    assert stage["y"] < image["y"]
+    assert image["y"] + image["height"] < stage["y"] + stage["height"]
     before = len(current(grey, "bob"))
     page.locator("#answers button").first.tap()
     saved(page)

@@ -17,6 +17,7 @@ from configs import digits
 from data.errors import UserError
 from launch.review import serving
 from tests.launch import reviews
+from tests.vrn.review import databases
 from vrn.review import access
 
 FEW = settings(
@@ -283,3 +284,19 @@ def test_the_program_ends_with_the_signal_and_goes_on_where_it_was(tmp_path):
         page = reviews.Person(rater.session, rater.csrf, f"{again.url}/rater-1/")
         assert {t["place"]: t["label"] for t in page.queue()["tasks"]}[4] == "real-like"
         assert page.post(entries((5, "unsure"))).status_code == 200
+
+
+def test_a_study_in_postgresql_is_served_alike(tmp_path):
+    workdir = reviews.make(tmp_path, count=20)
+    with databases.postgres() as url, reviews.here(workdir, database=url) as server:
+        rater = reviews.log_in(server, "rater-1")
+        body = entries((4, "real-like"), (5, "skipped"))
+        assert rater.post(body).json() == rater.post(body).json() == {"saved": 2}
+        assert rater.post(entries((4, None))).status_code == 200
+        server.stop()
+        server.start()
+        found = {t["place"]: t["label"] for t in rater.queue()["tasks"]}
+        assert found[4] is None
+        assert found[5] == "skipped"
+        assert len(server.service.study.store.history("main")) == 3
+    assert not (workdir / "review" / "review.sqlite").exists()

@@ -118,6 +118,6 @@ export class View {
       },
       { passive: false },
     );
-    window.addEventListener("resize", () => this.place());
+    new ResizeObserver(() => this.place()).observe(stage);
   }
 }

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -152,20 +152,19 @@ class Store:
             )
         return None if found is None else json.loads(found)
 
-    def add_tasks(self, study: str, rater: str, tasks: Sequence[Task]) -> None:
-        """Adds showings after those that a rater has."""
-        if not tasks:
-            return
-        mine = sa.and_(_TASKS.c.study == study, _TASKS.c.rater == rater)
+    def add_tasks(self, study: str, plans: Mapping[str, Sequence[Task]]) -> None:
+        """Adds showings after those that each rater has: for all raters or, killed, for none."""
         with self._engine.begin() as connection:
-            last = connection.scalar(sa.select(sa.func.max(_TASKS.c.place)).where(mine))
-            first = 0 if last is None else last + 1
-            rows = [
-                {"study": study, "rater": rater, "place": first + i, **dataclasses.asdict(task)}
-                for i, task in enumerate(tasks)
-            ]
-            for start in range(0, len(rows), _BLOCK):
-                connection.execute(_TASKS.insert(), rows[start : start + _BLOCK])
+            for rater, tasks in plans.items():
+                mine = sa.and_(_TASKS.c.study == study, _TASKS.c.rater == rater)
+                last = connection.scalar(sa.select(sa.func.max(_TASKS.c.place)).where(mine))
+                first = 0 if last is None else last + 1
+                rows = [
+                    {"study": study, "rater": rater, "place": first + i, **dataclasses.asdict(task)}
+                    for i, task in enumerate(tasks)
+                ]
+                for start in range(0, len(rows), _BLOCK):
+                    connection.execute(_TASKS.insert(), rows[start : start + _BLOCK])
 
     def tasks(self, study: str, rater: str) -> list[Task]:
         """The showings of a rater; the one at place i is number i."""

@@ -216,15 +216,16 @@ def _add_tasks(
     shares = design.assign(
         len(added), settings.raters, settings.raters_per_image, settings.seed + len(known)
     )
+    plans = {}
     for rater in settings.raters:
         mine = [added[row] for row in shares[rater]]
         if not have.get(rater) and not settings.raters_per_image:
             mine = [*known.items(), *mine]
-        plan = design.plan(
+        plans[rater] = design.plan(
             [one for one, is_real in mine if not is_real],
             [one for one, is_real in mine if is_real],
             rater,
             settings.repeats,
             settings.seed + len(have.get(rater, ())),
         )
-        store.add_tasks(settings.name, rater, plan)
+    store.add_tasks(settings.name, plans)

@@ -35,10 +35,18 @@ def url(request, tmp_path):
 def store(url):
     opened = Store(url)
     opened.begin("main", {"a": 1})
-    opened.add_tasks("main", "ada", design.plan(IDS, [], "ada", 0.1, 0))
-    opened.add_tasks("main", "bob", design.plan(IDS, [], "bob", 0.0, 0))
+    plans = {rater: design.plan(IDS, [], rater, 0.1, 0) for rater in ("ada", "bob")}
+    opened.add_tasks("main", plans)
     yield opened
     opened.close()
+
+
+def test_tasks_of_all_raters_are_added_or_none(store):
+    before = store.tasks("main", "ada")
+    bad = [design.Task(None, False, False)]
+    with pytest.raises(sa.exc.IntegrityError):
+        store.add_tasks("main", {"ada": before[:5], "bob": bad})
+    assert store.tasks("main", "ada") == before
 
 
 def test_the_last_word_counts_and_every_word_is_kept(store):

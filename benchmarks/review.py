@@ -4,9 +4,9 @@
 
 Images of 512 x 512 pixels, of 8 and of 16 bits, are served by `python -m launch.review`. A script
 of the benchmark takes the time from the browser's own stamp of the key to the second animation
-frame after the next image is on the canvas, so that its pixels have been handed to the screen:
-about one frame of 17 ms is in every time. Keys come at a quick rater's pace (--pace, 4 a second),
-and then as fast as the page takes them; every label is saved, which is part of the load.
+frame after the next image is on the canvas, so that a frame with it has been made. Keys come at a
+quick rater's pace (--pace, 4 a second), and then as fast as the page takes them; every label is
+saved, which is part of the load. There is no screen, and the network is loopback.
 """
 
 import pathlib

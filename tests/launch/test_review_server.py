@@ -15,7 +15,7 @@ from hypothesis.errors import Unsatisfiable
 
 from configs import digits
 from data.errors import UserError
-from launch.review import serving
+from launch.review import opening, serving
 from tests.launch import reviews
 from tests.vrn.review import databases
 from vrn.review import access
@@ -177,6 +177,27 @@ def test_pixels_arrive_as_they_are_stored(ada, workdir):
     assert ada.get(f"api/images/{'0' * 32}").status_code == 404
     for odd in ("..%2f..%2fsecret", "%2e%2e", "A" * 32):
         assert ada.get(f"api/images/{odd}").status_code in (404, 422)
+
+
+def test_active_order_asks_first_what_the_vrn_is_least_certain_of(tmp_path, monkeypatch):
+    workdir = reviews.make(tmp_path, count=30)
+    margin = {str(one): float(i) for i, one in enumerate(reviews.pool(workdir).ids[::-1])}
+    monkeypatch.setattr(opening, "uncertainty", lambda *_: margin)
+    with reviews.here(workdir, order="active") as server:
+        rater = reviews.log_in(server, "rater-1")
+        tasks = server.service.study.store.tasks("main", "rater-1")
+
+        def asked():
+            found = rater.queue()["tasks"]
+            left = [tasks[task["place"]] for task in found if task["label"] is None]
+            return [one.sample_id for one in left if not one.real and not one.repeat]
+
+        ranked = sorted(margin, key=margin.get)
+        assert asked() == ranked
+        first = next(i for i, one in enumerate(tasks) if one.sample_id == ranked[0])
+        rater.post(entries((first, "unsure")))
+        assert asked() == ranked[1:]
+        assert rater.queue()["tasks"][0]["place"] == first  # what was said comes first
 
 
 def test_raters_see_no_statistics_and_the_lead_labels_nothing(server, ada):

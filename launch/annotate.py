@@ -25,16 +25,17 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     settings = {"annotate": config.annotate.to_dict(), "seed": config.seed}
     if config.annotate.given:
         settings["given"] = _digest(config.annotate.given)
+    reviewed = None
     if is_reviewed(config):
-        settings["review"] = distributed.on_main(
-            lambda: {"rule": config.review.rule, "labels": _reviewed(config, workdir).digest()}
-        )
+        # Read once: raters may go on while this runs.
+        reviewed = distributed.on_main(lambda: _reviewed(config, workdir))
+        settings["review"] = {"rule": config.review.rule, "labels": reviewed.digest()}
     needs = ("data", "features", "pools/first")
     begun = stage.begin(workdir, "annotation", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "annotation"
     space = train_features.open_features(config, workdir)  # by all: orbax waits for them
-    distributed.on_main(lambda: _annotate(config, workdir, begun, space))
+    distributed.on_main(lambda: _annotate(config, workdir, begun, space, reviewed))
     return begun.folder
 
 
@@ -43,6 +44,7 @@ def _annotate(
     workdir: pathlib.Path,
     begun: stage.Stage,
     space: FeatureSpace,
+    reviewed: labels.Labels | None,
 ) -> None:
     pool = pools.open_pool(workdir / "pools" / "first")
     described = space.describe(pool)
@@ -51,9 +53,9 @@ def _annotate(
         held_out=space.describe(prepare.open_split(workdir, "val")),
     )
     method, members = automatic_method(config), config.annotate.members
-    if is_reviewed(config):
-        parts = [_reviewed(config, workdir)]
-        given = labels.resolve(_final(parts[0], method), pool.ids)
+    if reviewed is not None:
+        parts = [reviewed]
+        given = labels.resolve(_final(reviewed, method), pool.ids)
         cli.say(
             f"annotation: review: {np.sum(given == 1)} real-like, {np.sum(given == 0)} not, "
             f"{np.sum(given < 0)} undecided or not reviewed"

@@ -6,7 +6,7 @@ Ratings are float [R, N]: R raters, N images, NaN where a rater has not seen an 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import krippendorff as krippendorff_lib
@@ -25,6 +25,25 @@ def wilson(successes: int, total: int) -> dict[str, Any]:
         "ci95": [float(ends.low), float(ends.high)],
         "count": int(total),
     }
+
+
+def mean_of_shares(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean of two independent shares, with the interval that theirs give together.
+
+    Square-and-add of Newcombe (1998, Stat. Med. 17, 873, method 10), for a mean.
+
+    Args:
+      a: as `wilson` gives it.
+      b: likewise.
+    """
+    count = a["count"] + b["count"]
+    if a["mean"] is None or b["mean"] is None:
+        return {"mean": None, "ci95": [None, None], "count": count}
+    mean = (a["mean"] + b["mean"]) / 2
+    below, above = (
+        np.hypot(a["mean"] - a["ci95"][end], b["mean"] - b["ci95"][end]) / 2 for end in (0, 1)
+    )
+    return {"mean": mean, "ci95": [float(mean - below), float(mean + above)], "count": count}
 
 
 def cohen(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -71,6 +71,16 @@ def test_wilson_interval_of_a_published_case():
     assert agreement.wilson(81, 263)["ci95"] == pytest.approx([0.2553, 0.3662], abs=1e-4)
 
 
+def test_mean_of_two_shares_as_newcombe_puts_them_together():
+    """His table II, (a): 56/70 - 48/80 = 0.2, method 10 0.0524 to 0.3339; b turned round."""
+    a, b = agreement.wilson(56, 70), agreement.wilson(80 - 48, 80)
+    found = agreement.mean_of_shares(a, b)
+    difference = [2 * end - 1 for end in (found["mean"], *found["ci95"])]
+    assert difference == pytest.approx([0.2, 0.0524, 0.3339], abs=1e-4)
+    whole = agreement.mean_of_shares(agreement.wilson(26, 26), agreement.wilson(40, 40))
+    assert whole["ci95"][0] < 0.95 < whole["ci95"][1] == pytest.approx(1.0)
+
+
 def test_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0

@@ -67,7 +67,8 @@ def turing(score: np.ndarray, real: np.ndarray) -> dict[str, Any]:
       Of decided answers 'real_called_real', 'synthetic_called_real' (how often the generator
       fools), 'accuracy', and 'balanced_accuracy', which is 0.5 by chance whatever the mix; and the
       'auc' of the scores, an unsure answer counting half. Several raters are averaged, and
-      intervals are over images: these raters, other images.
+      intervals are over images: these raters, other images. Shares of one rater have Wilson's
+      intervals, which are honest about 26 of 26, and their balanced accuracy has those combined.
     """
     scores = np.atleast_2d(score)
     seen = ~np.isnan(scores).all(axis=0)
@@ -93,11 +94,27 @@ def turing(score: np.ndarray, real: np.ndarray) -> dict[str, Any]:
         name: interval(functools.partial(average, measure=measure))
         for name, measure in measures.items()
     }
+    if len(scores) == 1:
+        shares |= _of_one(consensus.votes(table[0]), table[1])
     counts = {"real": int(table[-1].sum()), "synthetic": int((table[-1] == 0).sum())}
     return {**shares, "auc": interval(auc), **counts}
 
 
 Measure = Callable[[np.ndarray, np.ndarray], float | None]  # of votes and truth
+
+
+def _of_one(votes: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Shares of one rater with intervals; votes [N] may be NaN."""
+    votes, truth = votes[~np.isnan(votes)], truth[~np.isnan(votes)]
+    real, synthetic = votes[truth == 1], votes[truth == 0]
+    found = {
+        "accuracy": agreement.wilson(int(np.sum(votes == truth)), len(votes)),
+        "real_called_real": agreement.wilson(int(real.sum()), len(real)),
+        "synthetic_called_real": agreement.wilson(int(synthetic.sum()), len(synthetic)),
+    }
+    right = agreement.wilson(int(np.sum(synthetic == 0)), len(synthetic))
+    halves = (found["real_called_real"], right)
+    return found | {"balanced_accuracy": agreement.mean_of_shares(*halves)}
 
 
 def _mean(values: Any) -> float | None:

@@ -7,9 +7,9 @@ import ml_collections
 import numpy as np
 
 from data import pools, tables
-from launch import stage
+from launch import annotate, stage
 from launch.review import opening
-from vrn import labels
+from vrn import annotators, labels
 from vrn.review import consensus, statistics, study
 
 EFFORT_FILE = "effort.json"
@@ -76,6 +76,7 @@ def _machines(
                     scores[row] = table.score[index]
             name = str(rater).removeprefix(labels.AUTO)
             machines[name] = statistics.beside(verdicts, votes[rows], scores[rows])
+            machines[name]["taught"] = _taught(workdir, name)
     if not _complete(workdir, "vrn"):
         return machines, None
     point = tables.read_json(workdir / "vrn" / "calibration.json")["operating_point"]["logit"]
@@ -84,6 +85,13 @@ def _machines(
     unseen = opening.unseen_by_vrn(config, workdir, len(pool))
     votes = np.where(unseen, scores >= point, -1).astype(int)
     return machines, statistics.beside(verdicts, votes[rows], scores[rows])
+
+
+def _taught(workdir: pathlib.Path, name: str) -> bool:
+    """Whether an annotator learnt from reviewed labels, so that it agrees with them anyway."""
+    settings = (stage.read(workdir, "annotation") or {}).get("config", {}).get("annotate", {})
+    reviewed = settings.get("method", "").partition("+")[0] == annotate.REVIEW
+    return reviewed and annotators.needs_labels(name, settings["members"])
 
 
 def _complete(workdir: pathlib.Path, name: str) -> bool:

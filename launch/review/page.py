@@ -88,7 +88,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     )
     machines = found["machines"] | ({"VRN": found["vrn"]} if found["vrn"] else {})
     said += [
-        f"{name} beside the raters: AUC {words.plain(one['auc'])}, "
+        f"{name}{', which learnt from these labels' if one.get('taught') else ''}, beside the "
+        f"raters: AUC {words.plain(one['auc'])}, "
         f"kappa {words.plain(one['kappa'])}, {one['auc']['count']} images"
         for name, one in machines.items()
     ]

@@ -84,6 +84,7 @@ def test_statistics_of_raters_whose_answers_are_known(config, workdir, study, tr
     assert wrong
     assert found["machines"]["ensemble"]["kappa"]["mean"] == 1.0
     assert found["machines"]["ensemble"]["auc"]["mean"] == 1.0
+    assert not found["machines"]["ensemble"]["taught"]
     assert 0.2 < found["machines"]["consistency"]["kappa"]["mean"] < 0.9
     shares = found["consensus"]
     assert shares["real_like"] == sum(truth.values())
@@ -178,7 +179,7 @@ def test_reviewed_labels_are_the_annotation(annotated, workdir, truth):
 
 
 def test_what_nobody_reviewed_is_predicted_by_what_learns_from_the_rest(
-    annotated, workdir, config, truth, tmp_path, monkeypatch
+    annotated, without_vrn, workdir, config, truth, tmp_path, monkeypatch
 ):
     """Half the pool reviewed by one rater; the SVM sees these labels and judges the others."""
     pool, real = opening.images(config, workdir)
@@ -214,6 +215,8 @@ def test_what_nobody_reviewed_is_predicted_by_what_learns_from_the_rest(
     assert set(verdicts[~reviewed].tolist()) <= {0, 1}
     table = labels.read_labels(workdir / "annotation" / "labels.parquet")
     assert set(table.rater) == {"ada", "review:majority", "auto:sklearn:SVC"}
+    gathered = numbers.gather(mine, workdir, opened)
+    assert gathered["machines"]["sklearn:SVC"]["taught"]
 
 
 def test_without_a_study_the_method_says_what_to_run(config, workdir, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from data import marks
@@ -17,17 +18,21 @@ class _Set:
     name: str
     folder: str
     image: str
-    label: str
+    label: str | tuple[str, ...]  # a class label, or the attributes whose combinations are classes
     id: str | None
     group: str | None
     splits: tuple[tuple[str, str], ...]  # ours, theirs
 
 
-def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
+def list_tfds(
+    name: str, data_dir: str | os.PathLike[str], attributes: Sequence[str] = ()
+) -> Listing:
     """Lists a tfds data set, prepared in ``data_dir`` if it isn't yet.
 
+    Of `attributes`, the k-th is bit k of the class.
+
     Raises:
-        UserError: no such data set, no image or label in it, or damaged files.
+        UserError: no such data set, no image, label or attribute in it, or damaged files.
     """
     import tensorflow_datasets as tfds
 
@@ -53,7 +58,8 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
         name=name,
         folder=str(builder.data_dir),
         image=_feature_of(builder.info, tfds.features.Image, name, "an image"),
-        label=_feature_of(builder.info, tfds.features.ClassLabel, name, "a class label"),
+        label=tuple(attributes)
+        or _feature_of(builder.info, tfds.features.ClassLabel, name, "a class label"),
         id=id_key,
         group=group_key,
         splits=splits,
@@ -63,7 +69,7 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
         for ours, split in splits
         for row in range(builder.info.splits[split].num_examples)
     ]
-    names = features[found.label].names
+    names = _combinations(features, attributes, name) or features[found.label].names
     return Listing(entries, names, functools.partial(decode, found), "tfds", name)
 
 
@@ -83,11 +89,32 @@ def decode(found: _Set, entry: Entry) -> Decoded:
     prefix = marks.PREFIX if row.get("synthetic") else ""
     known = dataclasses.replace(
         entry,
-        label=int(row[found.label]),
+        label=_label(row, found.label),
         name=prefix + (_text(row[found.id]) if found.id else entry.name),
         group=_text(row[found.group]) if found.group else "",
     )
     return Decoded([Picture(row[found.image])], entry=known)
+
+
+def _combinations(features: Any, attributes: Sequence[str], name: str) -> list[str]:
+    """Names of all combinations of attributes, such as "Male+Young"; of none, no names."""
+    known = features["attributes"] if "attributes" in features else {}
+    for one in attributes:
+        if one not in known:
+            raise UserError(
+                f"--config.data.attributes: tfds:{name} has no attribute {one!r} "
+                f"(it has {', '.join(known) or 'none'})."
+            )
+    numbers = range(2 ** len(attributes)) if attributes else ()
+    has = [[one for k, one in enumerate(attributes) if number >> k & 1] for number in numbers]
+    return ["+".join(some) or "none" for some in has]
+
+
+def _label(row: Any, label: str | tuple[str, ...]) -> int:
+    """The number of the class of a row."""
+    if isinstance(label, str):
+        return int(row[label])
+    return sum(bool(row["attributes"][one]) << k for k, one in enumerate(label))
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,7 +1,7 @@
 """Gradient penalties of the discriminator, to be added to its loss times a weight.
 
-`d_fn` maps images [B, H, W, C], or volumes, to logits [B], each a function of its own image only, so
-that the gradient of their sum is every image's own gradient.
+`d_fn` maps images [B, H, W, C], or volumes, to logits [B], each a function of its own image only,
+so that the gradient of their sum is every image's own gradient.
 """
 
 from collections.abc import Callable

@@ -18,6 +18,7 @@ from data import loader
 from data.records import Records
 from gan.state import GanState
 from gan.translation import apply, steps
+from gan.translation.domains import Domains
 from gan.translation.state import TranslatorSpec, init_state
 from launch import cli, distributed, loop, models, pictures, prepare, rng, stage
 from launch import mesh as mesh_lib
@@ -38,7 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         return workdir / "translator"
     spec = dataclasses.replace(spec, gradient=gradient)
     source = loader.BatchSource(
-        [loader.Part(real, given.batch)] * given.n_critic,
+        _parts(real, spec.domains, given.batch) * given.n_critic,
         seed=rng.fold(config.seed, "translator", "loader"),
         augment=tuple(given.augment),
         interleave=given.n_critic,
@@ -77,6 +78,16 @@ def restore(
     mesh = mesh_lib.make_mesh(config.model_devices)
     trained = open_last(workdir / "translator", mesh_lib.abstract(shapes, mesh))
     return spec, mesh_lib.local(trained)
+
+
+def _parts(real: Records, domains: Domains, batch: int) -> list[loader.Part]:
+    """Domains alike in every batch, and classes within them; attributes as often as they come."""
+    if domains.exclusive or len(domains.names) == len(domains.of_class):
+        return [loader.Part(real, batch, balanced=domains.exclusive)]
+    of = np.asarray(domains.of_class)[real.labels]
+    count = len(domains.names)
+    shares = [batch // count + (d < batch % count) for d in range(count)]
+    return [loader.Part(real.subset(of == d), share) for d, share in enumerate(shares)]
 
 
 def _init(

@@ -66,6 +66,25 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     return Listing(entries, names, decode, "npz", str(path))
 
 
+def masks(path: pathlib.Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The id and the mask [H, W] of every image of a file that has {train,val,test}_masks.
+
+    Raises:
+        UserError: a missing or damaged file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing; give the file with {FLAG}=npz:PATH.")
+    with _reading(path):
+        _check_sizes(path)
+    with _reading(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        prefixes = {f"{name}_": SPLITS[name] for name in SPLITS} | {"": "all"}
+        for prefix, split in prefixes.items():
+            if f"{prefix}masks" in file.files:
+                found = file[f"{prefix}masks"]
+                ids = [f"{split}-{i:06d}" for i in range(len(found))]
+                yield from zip(file.get(f"{prefix}ids", ids), found, strict=True)
+
+
 def decode(entry: Entry) -> Decoded:
     """One row of a file of images."""
     images = _open(entry.file)

@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from data import marks
 from data.errors import UserError, reason
@@ -34,6 +36,37 @@ def list_tfds(
     Raises:
         UserError: no such data set, no image, label or attribute in it, or damaged files.
     """
+    info, found = _find(name, data_dir, attributes)
+    entries = [
+        Entry(found.folder, f"{split}-{row}", -1, ours, row=row)
+        for ours, split in found.splits
+        for row in range(info.splits[split].num_examples)
+    ]
+    names = (
+        _combinations(info.features, attributes, name)
+        if attributes
+        else info.features[found.label].names
+    )
+    return Listing(entries, names, functools.partial(decode, found), "tfds", name)
+
+
+def further(
+    name: str, data_dir: str | os.PathLike[str], keys: Sequence[str]
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """The id of every row of a set, with those of its features `keys` that it has."""
+    info, found = _find(name, data_dir, ())
+    known = [key for key in keys if key in info.features]
+    for _, split in found.splits:
+        for number in range(info.splits[split].num_examples):
+            row = _rows(found, split)[number]
+            id_ = _text(row[found.id]) if found.id else f"{split}-{number}"
+            yield id_, {key: np.asarray(row[key]) for key in known}
+
+
+def _find(
+    name: str, data_dir: str | os.PathLike[str], attributes: Sequence[str]
+) -> tuple[Any, _Set]:
+    """What tfds says of a set, prepared if it isn't yet, and what of it is read."""
     import tensorflow_datasets as tfds
 
     from data.builders import digits
@@ -54,7 +87,7 @@ def list_tfds(
     splits = tuple(
         (SPLITS.get(split, "all"), split) for split in theirs if split in SPLITS or len(theirs) == 1
     )
-    found = _Set(
+    return builder.info, _Set(
         name=name,
         folder=str(builder.data_dir),
         image=_feature_of(builder.info, tfds.features.Image, name, "an image"),
@@ -64,13 +97,6 @@ def list_tfds(
         group=group_key,
         splits=splits,
     )
-    entries = [
-        Entry(found.folder, f"{split}-{row}", -1, ours, row=row)
-        for ours, split in splits
-        for row in range(builder.info.splits[split].num_examples)
-    ]
-    names = _combinations(features, attributes, name) or features[found.label].names
-    return Listing(entries, names, functools.partial(decode, found), "tfds", name)
 
 
 def decode(found: _Set, entry: Entry) -> Decoded:
@@ -97,15 +123,15 @@ def decode(found: _Set, entry: Entry) -> Decoded:
 
 
 def _combinations(features: Any, attributes: Sequence[str], name: str) -> list[str]:
-    """Names of all combinations of attributes, such as "Male+Young"; of none, no names."""
-    known = features["attributes"] if "attributes" in features else {}
+    """Names of all combinations of attributes, such as "Male+Young", and "none"."""
+    known = dict(features.items()).get("attributes", {})
     for one in attributes:
         if one not in known:
             raise UserError(
                 f"--config.data.attributes: tfds:{name} has no attribute {one!r} "
                 f"(it has {', '.join(known) or 'none'})."
             )
-    numbers = range(2 ** len(attributes)) if attributes else ()
+    numbers = range(2 ** len(attributes))
     has = [[one for k, one in enumerate(attributes) if number >> k & 1] for number in numbers]
     return ["+".join(some) or "none" for some in has]
 

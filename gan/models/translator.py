@@ -25,6 +25,11 @@ _init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _init_transposed = nn.initializers.variance_scaling(
     1 / 3, "fan_in", "uniform", in_axis=-2, out_axis=-1
 )
+# With it, six layers without normalisation shrink an image to a hundredth, and the discriminator
+# needs many hundred updates before it tells anything; so it begins at unit gain (He et al. 2015).
+_init_discriminator = nn.initializers.he_normal()
+# Where d = 0 is the identity, the translator begins near it.
+_init_small = nn.initializers.variance_scaling(1e-4, "fan_in", "uniform")
 
 
 def joined(x: jax.Array, d: jax.Array, output: str) -> jax.Array:
@@ -101,7 +106,9 @@ class Translator(nn.Module):
         for halving in (2, 1):
             h = _instance_norm(up(halving * self.width)(h))
         channels = x.shape[-1] + (self.output == "blend")
-        return joined(x, widen(conv(channels, 7, name="to_image")(h)), self.output)
+        start = _init_small if self.output in ("clip", "atanh") else _init
+        d = conv(channels, 7, kernel_init=start, name="to_image")(h)
+        return joined(x, widen(d), self.output)
 
 
 def _instance_norm(x: jax.Array, relu: bool = True) -> jax.Array:
@@ -131,11 +138,13 @@ class Discriminator(nn.Module):
         if shortest < _SMALLEST:
             raise ValueError(f"the discriminator takes images from {_SMALLEST} px, not {shortest}")
         halvings = min(HALVINGS, shortest.bit_length() - 1)
+        conv = functools.partial(Conv, kernel_init=_init_discriminator, dtype=self.dtype)
         for index in range(halvings):
-            conv = Conv(self.width * 2**index, 4, 2, kernel_init=_init, dtype=self.dtype)
-            x = nn.leaky_relu(conv(x), 0.01)
-        real = Conv(1, use_bias=False, kernel_init=_init, dtype=self.dtype, name="realness")(x)
+            x = nn.leaky_relu(conv(self.width * 2**index, 4, 2)(x), 0.01)
+        real = conv(1, use_bias=False, name="realness")(x)
         # A convolution whose kernel is as large as the image is a product.
         features = widen(x).reshape(len(x), -1)
-        domain = nn.Dense(self.code_size, use_bias=False, kernel_init=_init, name="domain")
+        domain = nn.Dense(
+            self.code_size, use_bias=False, kernel_init=_init_discriminator, name="domain"
+        )
         return widen(real)[..., 0], domain(features)

@@ -39,7 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         return workdir / "translator"
     spec = dataclasses.replace(spec, gradient=gradient)
     source = loader.BatchSource(
-        _parts(real, spec.domains, given.batch) * given.n_critic,
+        _parts(given, real, spec.domains) * given.n_critic,
         seed=rng.fold(config.seed, "translator", "loader"),
         augment=tuple(given.augment),
         interleave=given.n_critic,
@@ -80,14 +80,14 @@ def restore(
     return spec, mesh_lib.local(trained)
 
 
-def _parts(real: Records, domains: Domains, batch: int) -> list[loader.Part]:
+def _parts(given: ml_collections.ConfigDict, real: Records, domains: Domains) -> list[loader.Part]:
     """Domains alike in every batch, and classes within them; attributes as often as they come."""
-    if domains.exclusive or len(domains.names) == len(domains.of_class):
-        return [loader.Part(real, batch, balanced=domains.exclusive)]
+    if given.domains != "healthy":
+        return [loader.Part(real, given.batch, balanced=given.domains == "classes")]
     of = np.asarray(domains.of_class)[real.labels]
-    count = len(domains.names)
-    shares = [batch // count + (d < batch % count) for d in range(count)]
-    return [loader.Part(real.subset(of == d), share) for d, share in enumerate(shares)]
+    half = given.batch // 2
+    counts = enumerate((given.batch - half, half))
+    return [loader.Part(real.subset(of == domain), count) for domain, count in counts]
 
 
 def _init(

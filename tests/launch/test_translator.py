@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import jax
 import nibabel as nib
@@ -74,6 +76,36 @@ def test_interrupted_it_ends_with_the_same_bits(config, trained, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *states)
     metrics = [(run / "translator" / "metrics.jsonl").read_bytes() for run in (trained, again)]
     assert metrics[0] == metrics[1]
+
+
+def test_two_devices_take_the_same_steps(config, trained, tmp_path):
+    (tmp_path / "data").symlink_to(trained / "data")
+    given = [f"--config.{name}={value}" for name, value in (
+        ("data.source", config.data.source), ("data.data_dir", config.data.data_dir),
+        ("data.real_per_class", 0), ("translator.domains", "healthy"),
+        ("translator.healthy", "healthy"),
+    )]  # fmt: skip
+    environment = programs.environment() | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.train_translator", programs.TINY, *given,
+         f"--workdir={tmp_path}"],
+        cwd=programs.ROOT, env=environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "translator" / "stage.json").read_text())
+    assert record["device"].startswith("2 x cpu")
+    lines, others = (
+        [
+            json.loads(line)
+            for line in (run / "translator" / "metrics.jsonl").read_text().splitlines()
+        ]
+        for run in (trained, tmp_path)
+    )
+    for line, theirs in zip(lines, others, strict=True):
+        for metric, value in line.items():
+            assert theirs[metric] == pytest.approx(value, rel=1e-3, abs=1e-4), metric
 
 
 def test_truth_is_that_of_the_phantom(config, trained):

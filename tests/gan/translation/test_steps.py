@@ -196,6 +196,22 @@ def test_divided_into_micro_batches_it_is_the_same_step(nets):
     jax.tree.map(np.testing.assert_array_equal, one, again)
 
 
+def test_volumes_are_trained_on_by_the_same_step():
+    adam = optax.adam(1e-3)
+    spec = TranslatorSpec(
+        Translator(2, blocks=1, output="clip"), Discriminator(1, 2), adam, adam,
+        domains.healthy(("well", "ill"), "well"), n_critic=1,
+    )  # fmt: skip
+    volumes = jax.random.uniform(jax.random.key(5), (2, 8, 8, 8, 1), minval=-1)
+    state = init_state(spec, (8, 8, 8, 1), jax.random.key(0))
+    assert state.g_params["from_image"]["kernel"].shape == (7, 7, 7, 2, 2)
+    step = jax.jit(functools.partial(train_step, spec=spec))
+    after, metrics = step(state, {"image": volumes, "label": jnp.arange(2)}, jax.random.key(1))
+    assert all(np.isfinite(value) for value in metrics.values())
+    kernels = (s.g_params["from_image"]["kernel"] for s in (state, after))
+    assert not np.array_equal(*kernels)
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"critic": "wgan"}, "unknown critic 'wgan'"),
     ({"targets": "random"}, "unknown targets 'random'"),

@@ -130,6 +130,18 @@ def test_which_outputs_preserve_an_image():
     assert float(joined(x, zero, "tanh")[0, 0, 0, 0]) == pytest.approx(-0.7616, abs=1e-4)
 
 
+def test_bfloat16_products_change_little():
+    x, codes = jax.random.uniform(jax.random.key(0), (2, 16, 16, 1), minval=-1), jnp.eye(2)
+    exact, rounded = (
+        Translator(4, blocks=1, output="plain", dtype=d) for d in (None, jnp.dtype(jnp.bfloat16))
+    )
+    params = exact.init(jax.random.key(1), x, codes)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+    one, other = exact.apply(params, x, codes), rounded.apply(params, x, codes)
+    assert other.dtype == jnp.float32
+    assert 0 < float(jnp.abs(one - other).mean()) < 0.03
+
+
 def test_the_code_reaches_the_image():
     x, codes = jnp.zeros((2, 16, 16, 1)), jnp.eye(2)
     module = Translator(4, blocks=1, output="clip")

@@ -14,7 +14,9 @@ from data import images, records
 from data.errors import UserError
 from data.sources import FLAG, npz, tfds
 
-_ASPECT = ("resize", "resize(stretch)", "drop_blank", "clip_percentile", "scale", "window")
+# Steps that leave everything where it is, relative to the image's edges.
+_STILL = ("drop_blank", "clip_percentile", "scale", "window")
+_STRETCH = ("resize", "resize(stretch)")
 _INSIDE = 127  # of 255, in a mask
 
 
@@ -65,7 +67,7 @@ def read(
     if not any("mask" in row for row in known.values()):
         return None
     for step in preprocess:
-        if step.partition("(")[0] not in _ASPECT and step not in _ASPECT:
+        if step not in _STRETCH and step.partition("(")[0] not in _STILL:
             raise UserError(
                 f"--config.data.preprocess has '{step}', which moves images but not their masks; "
                 "prepare them with 'resize' alone to see where disease was found."

@@ -4,11 +4,13 @@ python -m launch.evaluate --task=detection --config=configs/phantom_translate.py
     --workdir=runs/phantom
 
 Every image of the test split is translated to the healthy class; where it changes is where disease
-is thought to be. What has to be chosen is chosen on the validation split.
+is thought to be. What has to be chosen is chosen on the validation split. With --maps=autoencoder,
+the baseline, a linear autoencoder of healthy training images takes the translator's place.
 """
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -18,22 +20,25 @@ from absl import flags
 from data import records, tables, truth
 from data.errors import UserError
 from evaluation import detection, localisation
-from gan.state import Params
+from evaluation.autoencoder import LinearAutoencoder
 from gan.translation import apply
-from gan.translation.state import TranslatorSpec
+from gan.translation.domains import Domains
 from launch import cli, distributed, models, prepare, train_translator
 
+MAPS = flags.DEFINE_enum(
+    "maps", "translator", ["translator", "autoencoder"], "What makes the healthy image."
+)
 TASK = flags.DEFINE_enum("task", "detection", ["detection"], "What is judged.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split, translated.
+    """One split, and what was made of it.
 
     Attributes:
       images: [N, *S, C].
-      healthy: G(x, healthy), the same shape.
-      own: G(x, own domain), the same shape.
+      healthy: the healthy image, G(x, healthy) or a reconstruction, the same shape.
+      own: what ought to be the image again, G(x, own domain) or a reconstruction.
       diseased: bool [N].
       patients: [N], or None.
       truth: masks and twins, or None.
@@ -52,29 +57,75 @@ class Split:
         return apply.difference(self.images, self.healthy)
 
 
+Made = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+_WIDTHS = (4, 8, 16, 32, 64, 128)  # of the autoencoder, tried on validation
+
+
 @distributed.main_only
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/evaluation/detection.json`; it is quick, and made anew every time."""
     del overwrite
-    spec, state = train_translator.restore(config, workdir)
-    val, test = (_translated(config, workdir, spec, state.ema_params, s) for s in ("val", "test"))
-    found = judged(val, test, config.report.resamples, config.seed)
-    found["checkpoint_digest"] = models.tree_digest(state.ema_params)
-    path = workdir / "evaluation" / "detection.json"
-    path.parent.mkdir(exist_ok=True)
+    train, val, test = (prepare.open_split(workdir, name) for name in ("train", "val", "test"))
+    between = models.domains(config.translator, train.class_names)
+    healthy = healthy_domain(config, between)
+    folder = workdir / "evaluation"
+    if MAPS.value == "autoencoder":
+        make, facts = _autoencoder(train, val, between, healthy)
+        path = folder / "detection-autoencoder.json"
+    else:
+        make, facts = _translator(config, workdir, healthy)
+        path = folder / "detection.json"
+    splits = [_split(config, part, between, healthy, make) for part in (val, test)]
+    found = judged(*splits, config.report.resamples, config.seed) | facts
+    folder.mkdir(exist_ok=True)
     tables.write_json(path, found)
     for line in told(found):
         cli.say(line)
     return path
 
 
-def healthy_domain(config: ml_collections.ConfigDict, spec: TranslatorSpec) -> int:
+def _translator(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, healthy: int
+) -> tuple[Made, dict[str, Any]]:
+    """What translates images [N, *S, C] of domains [N] to the healthy and to their own."""
+    spec, state = train_translator.restore(config, workdir)
+    codes = np.asarray(spec.domains.codes, np.float32)
+
+    def make(images: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        targets = (np.full_like(own, healthy), own)
+        made = (
+            apply.translate(spec.translator, state.ema_params, images, codes[to]) for to in targets
+        )
+        return tuple(made)
+
+    return make, {"checkpoint_digest": models.tree_digest(state.ema_params)}
+
+
+def _autoencoder(
+    train: records.Records, val: records.Records, between: Domains, healthy: int
+) -> tuple[Made, dict[str, Any]]:
+    """The same by reconstruction, with the width of the largest AUC on validation."""
+    of = np.asarray(between.of_class)
+    normal = np.flatnonzero(of[train.labels] == healthy)
+    model = LinearAutoencoder(train.read(normal), max(_WIDTHS))
+    images, diseased = val.read(np.arange(len(val))), of[val.labels] != healthy
+
+    def merit(width: int) -> float:
+        maps = apply.difference(images, model.reconstruct(images, width))
+        kind = detection.choose(maps, diseased)
+        return detection.auc(detection.score(maps, kind), diseased, resamples=1)["mean"]
+
+    width = max(_WIDTHS, key=merit)
+    return lambda images, own: (model.reconstruct(images, width),) * 2, {"width": width}
+
+
+def healthy_domain(config: ml_collections.ConfigDict, between: Domains) -> int:
     """The domain of images without disease.
 
     Raises:
       UserError: the configuration names none of the domains.
     """
-    names = spec.domains.names
+    names = between.names
     if config.translator.healthy not in names:
         raise UserError(
             f"--config.translator.healthy={config.translator.healthy!r} is no domain; give the one "
@@ -166,18 +217,20 @@ def _text(value: dict[str, Any]) -> str:
     return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _translated(
+def _split(
     config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    spec: TranslatorSpec,
-    params: Params,
-    split: str,
+    part: records.Records,
+    between: Domains,
+    healthy: int,
+    make: Made,
 ) -> Split:
-    part: records.Records = prepare.open_split(workdir, split)
+    own = np.asarray(between.of_class)[part.labels]
+    if len(set((own == healthy).tolist())) < 2:
+        raise UserError(
+            "--task=detection needs healthy and diseased images in the validation and the test "
+            "split; prepare more, or check --config.translator.healthy"
+        )
     images = part.read(np.arange(len(part)))
-    own = np.asarray(spec.domains.of_class)[part.labels]
-    healthy = healthy_domain(config, spec)
-    codes = np.asarray(spec.domains.codes, np.float32)
     data = config.data
     known = truth.read(
         data.source,
@@ -186,12 +239,11 @@ def _translated(
         shape=part.image_shape,
         preprocess=data.preprocess,
     )
+    made, again = make(images, own)
     return Split(
         images=images,
-        healthy=apply.translate(
-            spec.translator, params, images, np.repeat(codes[healthy][None], len(images), 0)
-        ),
-        own=apply.translate(spec.translator, params, images, codes[own]),
+        healthy=made,
+        own=again,
         diseased=own != healthy,
         patients=None if part.groups is None else np.asarray(part.groups),
         truth=known,

@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
+from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from data import marks, truth
@@ -131,6 +132,7 @@ def test_truth_is_that_of_the_phantom(config, trained):
 
 
 def test_it_is_judged_on_test_images(config, trained):
+    flags.FLAGS.mark_as_parsed()
     path = evaluate.run(config, trained, overwrite=False)
     found = json.loads(path.read_text())
     part = prepare.open_split(trained, "test")
@@ -150,6 +152,22 @@ def test_it_is_judged_on_test_images(config, trained):
     assert found["twin"]["before"] == pytest.approx(before, abs=1e-3)
     assert set(found["localisation"]) == {"threshold", "two_means"}
     assert set(found["localisation"]["threshold"]) == {"0.5", "1.0", "2.0"}
+
+
+def test_an_autoencoder_of_healthy_images_is_judged_alike(config, trained):
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(maps="autoencoder"):
+        path = evaluate.run(config, trained, overwrite=False)
+    found = json.loads(path.read_text())
+    train, test = (prepare.open_split(trained, name) for name in ("train", "test"))
+    healthy = train.read(np.flatnonzero(train.labels == 0)).reshape(-1, 256)
+    images = test.read(np.arange(len(test)))
+    model = PCA(found["width"], svd_solver="full").fit(healthy)
+    again = model.inverse_transform(model.transform(images.reshape(-1, 256)))
+    maps = np.abs(again - images.reshape(-1, 256))
+    expected = roc_auc_score(test.labels > 0, maps.max(1))
+    assert found["auc"]["max"]["mean"] == pytest.approx(expected, abs=1e-3)
+    assert found["fixed_point"] == pytest.approx(maps.mean(), rel=1e-3)
 
 
 def translated(config, workdir, **flags_):
@@ -257,9 +275,9 @@ def test_mistakes_are_one_sentence(config, tmp_path):
     with pytest.raises(UserError, match="no class 'well' beside others: healthy, nodule"):
         models.translator_spec(other, names)
     other.translator.domains = "classes"
-    spec = models.translator_spec(other, names)
+    between = models.domains(other.translator, names)
     with pytest.raises(UserError, match=r"'well' is no domain; .* of healthy, nodule"):
-        evaluate.healthy_domain(other, spec)
+        evaluate.healthy_domain(other, between)
     done = programs.run("train_translator", programs.TINY, f"--workdir={tmp_path}",
                         "--config.translator.output=sharp")  # fmt: skip
     assert done.returncode == 2

@@ -14,7 +14,7 @@ class LinearAutoencoder:
 
     Args:
       normal: [N, *S, C], from which it learns.
-      most: components that are kept.
+      most: components that are kept, of those that there are.
     """
 
     def __init__(self, normal: np.ndarray, most: int):
@@ -23,7 +23,8 @@ class LinearAutoencoder:
         centred = flat - self.mean
         # The N x N products are smaller than those of pixels.
         values, vectors = np.linalg.eigh(centred @ centred.T)
-        order = np.argsort(-values)[: min(most, len(normal) - 1)]
+        order = np.argsort(-values)[:most]
+        order = order[values[order] > 1e-9 * values.max()]  # the others are rounding
         components = vectors[:, order].T @ centred
         self.components = components / np.linalg.norm(components, axis=1, keepdims=True)
 

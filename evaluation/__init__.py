@@ -8,5 +8,6 @@
 - `autoencoder.py`: the linear autoencoder, with which maps of change are compared
 - `detection.py`: which images are diseased, by maps of what translation to healthy changes
 - `localisation.py`: where the disease is, by the same maps
+- `similarity.py`: how alike two images look
 - `fidelity.py`: do synthetic images look like real ones, and cover them?
 """

@@ -19,7 +19,7 @@ from absl import flags
 
 from data import records, tables, truth
 from data.errors import UserError
-from evaluation import detection, localisation
+from evaluation import detection, localisation, similarity
 from evaluation.autoencoder import LinearAutoencoder
 from gan.translation import apply
 from gan.translation.domains import Domains
@@ -141,8 +141,8 @@ def judged(val: Split, test: Split, resamples: int, seed: int) -> dict[str, Any]
       'images' (counts); 'score', the kind chosen, and 'auc', of every kind; 'fixed_point', the mean
       of |G(x, own) - x|. With masks, also 'threshold', 'localisation' by 'threshold' and
       'two_means' (sensitivity by false positives per image), 'pixel_ap', 'dice' at the threshold,
-      and 'off_target'. With healthy twins 'twin', the mean of |x - twin| in diseased images and of
-      |G(x, healthy) - twin|.
+      and 'off_target'. With healthy twins 'twin': how far diseased images are from theirs, 'before'
+      and 'after' translation, by 'distance', the mean of |x - twin|, and 'ssim'.
     """
     how = {"resamples": resamples, "seed": seed}
     kinds = {kind: detection.score(test.maps, kind) for kind in detection.SCORES}
@@ -182,10 +182,12 @@ def judged(val: Split, test: Split, resamples: int, seed: int) -> dict[str, Any]
     if test.truth.twins is not None:
         ill = test.diseased
         twins = test.truth.twins[ill]
-        found["twin"] = {
-            "before": float(np.abs(test.images[ill] - twins).mean()),
-            "after": float(np.abs(test.healthy[ill] - twins).mean()),
-        }
+        for name, images in (("before", test.images[ill]), ("after", test.healthy[ill])):
+            distance = float(np.abs(images - twins).mean())
+            found.setdefault("twin", {})[name] = {
+                "distance": distance,
+                "ssim": float(similarity.ssim(images, twins).mean()),
+            }
     return found
 
 
@@ -207,8 +209,11 @@ def told(found: dict[str, Any]) -> list[str]:
             f"outside lesions / inside {change['outside']:.4f} / {change['inside']:.4f}"
         )
     if "twin" in found:
-        twin = found["twin"]
-        lines.append(f"|x - twin| {twin['before']:.4f}, after translation {twin['after']:.4f}")
+        lines += [
+            f"healthy twin, {name} translation: distance {twin['distance']:.4f}, SSIM "
+            f"{twin['ssim']:.4f}"
+            for name, twin in found["twin"].items()
+        ]
     return [*lines, f"fixed point: |G(x, own) - x| {found['fixed_point']:.4f}"]
 
 

@@ -149,7 +149,7 @@ def test_it_is_judged_on_test_images(config, trained):
     precision = average_precision_score(phantoms.mask.ravel(), maps.ravel())
     assert found["pixel_ap"] == pytest.approx(precision)
     before = np.abs(images - phantoms.twin)[diseased].mean()
-    assert found["twin"]["before"] == pytest.approx(before, abs=1e-3)
+    assert found["twin"]["before"]["distance"] == pytest.approx(before, abs=1e-3)
     assert set(found["localisation"]) == {"threshold", "two_means"}
     assert set(found["localisation"]["threshold"]) == {"0.5", "1.0", "2.0"}
 

@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     translator.targets = "other"
     # The heart lies on one side: no flip.
     translator.augment = ()
-    translator.steps = 1200
+    translator.steps = 600
     translator.log_every = 20
     translator.sample_every = translator.checkpoint_every = 100
     return config

@@ -51,7 +51,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     options = prepare.source_options(config.data)
     listing = loose.list_loose(source, options)
     kind = FORMAT.value or ("nifti" if listing.kind == "nifti" else "png")
-    folder = pathlib.Path(TO.value) if TO.value else workdir / "translations" / source.stem
+    name = source.name if source.is_dir() else _names([source.name])[0]
+    folder = pathlib.Path(TO.value) if TO.value else workdir / "translations" / name
     with tempfile.TemporaryDirectory() as spool:
         read, report = files.read(
             listing, pathlib.Path(spool), size=config.data.size, channels=config.data.channels,
@@ -115,10 +116,16 @@ def _domain(config: ml_collections.ConfigDict, names: tuple[str, ...]) -> int:
 
 
 def _names(ids: list[str]) -> list[str]:
-    """Paths of files that are made of images, without the suffixes of theirs if all differ then."""
+    """Paths of files that are made of images: as short as they can be and all differ.
+
+    'a/scan.dcm#0' becomes 'a/scan', or with other frames of its file 'a/scan-0', or with other
+    kinds of file of its name 'a/scan.dcm-0'.
+    """
+    parts = [re.fullmatch(r"(.*?)(\.nii\.gz|\.\w+)?(?:#(\d+))?", id_).groups("") for id_ in ids]
+    plain = [name for name, _, _ in parts]
+    framed = [f"{name}-{frame}" if frame else name for name, _, frame in parts]
     whole = [id_.replace("#", "-") for id_ in ids]
-    short = [re.sub(r"\.(nii\.gz|\w+)(?=$|-\d+$)", "", name) for name in whole]
-    return short if len(set(short)) == len(short) else whole
+    return next((names for names in (plain, framed) if len(set(names)) == len(names)), whole)
 
 
 def _write(

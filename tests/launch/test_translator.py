@@ -18,6 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from data import marks, truth
 from data.builders.phantom import anatomy, render
 from data.errors import UserError
+from data.records import from_unit, to_unit
 from gan.translation import apply
 from launch import evaluate, models, prepare, train_translator, translate
 from tests import dicom_files, tiny
@@ -148,8 +149,9 @@ def test_it_is_judged_on_test_images(config, trained):
     phantoms = render.render(anatomy.draw(0, *np.array(names, int).T), (16, 16))
     precision = average_precision_score(phantoms.mask.ravel(), maps.ravel())
     assert found["pixel_ap"] == pytest.approx(precision)
-    before = np.abs(images - phantoms.twin)[diseased].mean()
-    assert found["twin"]["before"]["distance"] == pytest.approx(before, abs=1e-3)
+    stored = to_unit(from_unit(phantoms.twin, np.uint8))
+    before = np.abs(images - stored)[diseased].mean()
+    assert found["twin"]["before"]["distance"] == pytest.approx(before, rel=1e-5)
     assert set(found["localisation"]) == {"threshold", "two_means"}
     assert set(found["localisation"]["threshold"]) == {"0.5", "1.0", "2.0"}
 

@@ -35,9 +35,11 @@ def get_config() -> ml_collections.ConfigDict:
     data.max_unreadable = 0.1  # share of the files that may be unreadable; they are listed
     data.synthetic = "refuse"  # images marked as synthetic: refuse, or train, arm imported alone
     data.workers = 0  # processes that read images; 0: one per core. Changes no byte of the records
+    data.attributes = ()  # of a tfds set: every combination of them is a class
     data.data_dir = ""  # of tfds; "" is TFDS_DATA_DIR or ~/tensorflow_datasets
     data.preprocess = ("resize",)  # steps of docs/data.md, in order
-    data.size = 64  # images become size x size pixels: a power of two from 16 to 128
+    data.size = 64  # images become size x size pixels: a power of two from 16 to 128; translators
+    # take 256 too
     data.channels = 1  # 1 grey, 3 colour; any number for npz sources
     data.real_per_class = 50  # labelled real training images per class; 0 takes all
     data.per_class = ""  # rarity, JSON {"class name": count}; overrides real_per_class
@@ -77,6 +79,41 @@ def get_config() -> ml_collections.ConfigDict:
     gan.log_every = 50
     gan.sample_every = 500  # sample grids from fixed latents
     gan.checkpoint_every = 500
+
+    # Translation between domains (docs/translation.md); launch.train_translator and what uses its
+    # translator read these, no stage of the loop does. As published for CelebA where it says so.
+    config.translator = translator = ml_collections.ConfigDict()
+    translator.domains = "classes"  # classes; healthy: that class, and all others as one domain; or
+    # attributes: the bits of the class's number, see data.attributes
+    translator.healthy = ""  # name of the class without disease, to which maps of disease translate
+    translator.fixed_point = True  # False leaves the same-domain terms out: StarGAN
+    translator.critic = "code"  # translations in the discriminator's loss: code (cross-domain ones,
+    # as released), patent (both, two to one) or mean (both, averaged)
+    translator.output = "clip"  # clip, atanh, blend; tanh as published; plain for StarGAN
+    translator.targets = "permuted"  # as published, the batch's domains in another order; or other
+    translator.width = 64  # channels at the full resolution, of both networks; 64 is published
+    translator.blocks = 6  # residual blocks; 6 is published
+    translator.dtype = "float32"  # of the products, or bfloat16
+    translator.penalty_weight = 10.0  # lambda_gp
+    translator.domain_weight = 1.0  # lambda_dom
+    translator.cycle_weight = 10.0  # lambda_cyc
+    translator.identity_weight = 10.0  # lambda_id; 0.1 is published for BRATS
+    translator.n_critic = 5  # discriminator updates per update of the translator
+    translator.batch = 16  # images per update, over all devices
+    translator.accumulate = 1  # micro-batches per update: less memory, the same update
+    translator.remat = False  # compute activations again instead of keeping them
+    translator.augment = ("flip",)  # of docs/augmentation.md
+    translator.g_lr = 1e-4
+    translator.d_lr = 1e-4
+    translator.b1 = 0.5  # Adam
+    translator.b2 = 0.999
+    translator.decay = 0.0  # last share of the steps, over which both rates fall to 0 linearly; the
+    # published programs mean to and, by a slip, do not
+    translator.ema = 0.999  # decay per step of the translator that is used
+    translator.steps = 40000  # updates of the translator; 200,000 of the discriminator
+    translator.log_every = 50
+    translator.sample_every = 1000  # sheets of translated images
+    translator.checkpoint_every = 1000
 
     config.generate = generate = ml_collections.ConfigDict()
     generate.first_per_class = 300  # first pool (S1), annotated

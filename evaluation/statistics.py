@@ -51,8 +51,8 @@ def summarise(
     """
     labels, num_seeds = _common(arms)
     rng = np.random.default_rng(seed)
-    image_weights = _draws(groups, len(labels), resamples, rng)
-    seed_weights = _draws(seed_groups, num_seeds, resamples, rng)
+    image_weights = draws(groups, len(labels), resamples, rng)
+    seed_weights = draws(seed_groups, num_seeds, resamples, rng)
     seed_weights /= seed_weights.sum(1, keepdims=True)
     points: dict[str, dict[str, np.ndarray]] = {}  # arm -> metric -> [S]
     spreads: dict[str, dict[str, np.ndarray]] = {}  # arm -> metric -> [R]
@@ -69,14 +69,14 @@ def summarise(
     for arm in arms:
         result["arms"][arm] = {
             name: {
-                **_interval(value.mean(), spreads[arm][name]),
+                **interval(value.mean(), spreads[arm][name]),
                 "seeds": [_number(one) for one in value],
             }
             for name, value in points[arm].items()
         }
         if arm != reference and reference in arms:
             result["paired"][f"{reference}-{arm}"] = {
-                name: _interval(
+                name: interval(
                     (points[reference][name] - value).mean(),
                     spreads[reference][name] - spreads[arm][name],
                 )
@@ -99,10 +99,13 @@ def _common(arms: Mapping[str, Sequence[Outcome]]) -> tuple[np.ndarray, int]:
     return labels, len(first)
 
 
-def _draws(
+def draws(
     groups: np.ndarray | None, count: int, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """How often each of N images, or seeds, is drawn in each resample, float64 [R, N]."""
+    """How often each of N images, or seeds, is drawn in each resample, float64 [R, N].
+
+    Those of a group are drawn together.
+    """
     if groups is None:
         member = np.arange(count)
     elif len(groups) != count:
@@ -113,7 +116,8 @@ def _draws(
     return rng.multinomial(size, np.full(size, 1 / size), resamples)[:, member].astype(np.float64)
 
 
-def _interval(mean: float, spread: np.ndarray) -> dict[str, Any]:
+def interval(mean: float, spread: np.ndarray) -> dict[str, Any]:
+    """A number with the 95 % percentile interval of its resamples [R]: 'mean' and 'ci95'."""
     # A resample may hold no image of a rare class, and then has no recall of it.
     spread = spread[np.isfinite(spread)]
     bounds = np.percentile(spread, [2.5, 97.5]) if len(spread) else [np.nan, np.nan]

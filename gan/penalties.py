@@ -1,7 +1,7 @@
 """Gradient penalties of the discriminator, to be added to its loss times a weight.
 
-`d_fn` maps images [B, H, W, C] to logits [B], each a function of its own image only, so that the
-gradient of their sum is every image's own gradient.
+`d_fn` maps images [B, H, W, C], or volumes, to logits [B], each a function of its own image only,
+so that the gradient of their sum is every image's own gradient.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PENALTIES = ("none", "r1", "gp")
 def _square_norms(d_fn: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
     """Squared length of each logit's gradient over all pixels of its image: [B, H, W, C] to [B]."""
     gradients = jax.grad(lambda x: d_fn(x).sum())(images)
-    return jnp.square(gradients).sum((1, 2, 3))
+    return jnp.square(gradients).sum(tuple(range(1, images.ndim)))
 
 
 def r1(d_fn: Callable[[jax.Array], jax.Array], real: jax.Array) -> jax.Array:
@@ -48,7 +48,7 @@ def gradient_penalty(
         d_fn: images [B, H, W, C] to logits [B].
         real: real images [B, H, W, C].
         fake: generated images [B, H, W, C].
-        mix: the e of every image, [B, 1, 1, 1].
+        mix: the e of every image, [B, 1, 1, 1], with as many axes as the images.
 
     Returns:
         A scalar.

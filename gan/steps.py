@@ -66,22 +66,14 @@ def train_step(
     Raises:
         ValueError: if the batch does not divide into `n_critic` parts.
     """
-    images, labels = batch["image"], batch["label"]
-    size, rest = divmod(images.shape[0], spec.n_critic)
-    if rest:
-        raise ValueError(f"a batch of {images.shape[0]} is no multiple of n_critic {spec.n_critic}")
+    parts = dealt(batch, spec.n_critic)
     key = jax.random.fold_in(key, state.step)
-    # Every n_critic-th row: batches come ordered by class or source, and each update should see all
-    # of them; and each device has its rows of each update at home.
-    images = images.reshape(size, spec.n_critic, *images.shape[1:])
-    labels = labels.reshape(size, spec.n_critic)
 
     d_params, d_opt = state.d_params, state.d_opt
     d_key = jax.random.fold_in(key, Use.DISCRIMINATOR)
     updates = []
-    for index in range(spec.n_critic):
-        rows = {"image": images[:, index], "label": labels[:, index]}
-        rows |= _discriminator_draws(rows, jax.random.fold_in(d_key, index), spec)
+    for index, part in enumerate(parts):
+        rows = part | _discriminator_draws(part, jax.random.fold_in(d_key, index), spec)
         loss = functools.partial(_discriminator_loss, spec=spec)
         d_grad, metrics = spec.gradient(loss, d_params, state.g_params, rows)
         change, d_opt = spec.d_tx.update(d_grad, d_opt, d_params)
@@ -89,8 +81,9 @@ def train_step(
         updates.append(metrics | {"d_grad_norm": optax.tree.norm(d_grad)})
 
     g_key = jax.random.fold_in(key, Use.GENERATOR)
-    rows = {"label": labels[:, -1]} | _fake_draws(labels[:, -1], g_key, spec)
-    rows["augment_fake"] = _augment_draws(g_key, Use.AUGMENT_FAKE, images[:, -1], spec)
+    images, labels = parts[-1]["image"], parts[-1]["label"]
+    rows = {"label": labels} | _fake_draws(labels, g_key, spec)
+    rows["augment_fake"] = _augment_draws(g_key, Use.AUGMENT_FAKE, images, spec)
     loss = functools.partial(_generator_loss, spec=spec)
     g_grad, g_loss = spec.gradient(loss, state.g_params, d_params, rows)
     change, g_opt = spec.g_tx.update(g_grad, state.g_opt, state.g_params)
@@ -107,6 +100,24 @@ def train_step(
         d_opt=d_opt,
     )
     return state, metrics
+
+
+def dealt(batch: Batch, n_critic: int) -> list[Batch]:
+    """The images and labels of each of `n_critic` updates: every n_critic-th row.
+
+    Batches come ordered by class or source, and each update should see all of them; and each device
+    has its rows of each update at home.
+
+    Raises:
+        ValueError: if the batch does not divide so.
+    """
+    images, labels = batch["image"], batch["label"]
+    size, rest = divmod(len(images), n_critic)
+    if rest:
+        raise ValueError(f"a batch of {len(images)} is no multiple of n_critic {n_critic}")
+    images = images.reshape(size, n_critic, *images.shape[1:])
+    labels = labels.reshape(size, n_critic)
+    return [{"image": images[:, i], "label": labels[:, i]} for i in range(n_critic)]
 
 
 def update_ema(average: Params, params: Params, step: jax.Array, decay: float) -> Params:

@@ -3,7 +3,6 @@
 python -m launch.export --workdir=runs/digits --what=pools/second --kept_by=vrn --format=dicom
 """
 
-import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from data import marks, pools, records, shards, tables
 from data.errors import UserError
 from data.export import FORMATS, About, depth, write
-from launch import cli, distributed, prepare, stage, version
+from launch import cli, distributed, originals, prepare, stage, version
 
 WHAT = flags.DEFINE_enum(
     "what", "pools/second", ["pools/first", "pools/second", "data"],
@@ -30,9 +29,6 @@ BITS = flags.DEFINE_enum(
 )
 KEPT_BY = flags.DEFINE_string("kept_by", "", "Only images of the second pool this filter kept.")
 TO = flags.DEFINE_string("to", "", "Folder to make; by default WORKDIR/export/WHAT-FORMAT.")
-# What the source tells of an image, until it does.
-_SPACING = ("pixel_slice", "pixel_row", "pixel_column")
-_UNKNOWN = dict.fromkeys(("low", "high", *_SPACING), np.nan) | {"affine": ""}
 _SOFTWARE = f"VRN {version.VERSION}"
 
 _Place = Callable[[int], tuple[pathlib.PurePath, About]]
@@ -115,16 +111,7 @@ def _kept(workdir: pathlib.Path, pool: pools.Pool) -> np.ndarray:
 
 def _of_data(workdir: pathlib.Path, record: dict) -> list[_Part]:
     """All splits there are, with the units of the source where it told them."""
-    known: dict[str, dict[str, Any]] = {}
-    path = workdir / "data" / "intensity.parquet"
-    if path.exists():
-        columns = tables.read_parquet(path)
-        names = [name for name in _UNKNOWN if name in columns]
-        rows = zip(*(columns[name].tolist() for name in names), strict=True)
-        known = {
-            name: dict(zip(names, row, strict=True))
-            for name, row in zip(columns["id"].tolist(), rows, strict=True)
-        }
+    known = originals.read(workdir / "data" / "intensity.parquet")
     splits = [name for name in prepare.SPLITS if shards.has_split(workdir / "data", name)]
     return [
         _of_split(prepare.open_split(workdir, name), name, known, record["digest"])
@@ -142,25 +129,18 @@ def _of_split(
         # The path of the source's file may name a patient, so files are numbered.
         name = f"{split}-{row:06d}"
         group = "" if part.groups is None else str(part.groups[row])
-        of = _UNKNOWN | known.get(str(part.ids[row]), {})
         about = About(
             name=name, class_name=part.class_names[label] if label >= 0 else "",
             synthetic=marks.is_marked(str(part.ids[row])),
             facts={"Split": split, "DataDigest": digest},
             owner=tables.json_sha256([digest, group])[:16] if group else "", group=digest,
-            low=of["low"], high=of["high"], software=_SOFTWARE,
-            spacing=tuple(of[name] for name in _SPACING), affine=_affine(of["affine"]),
+            software=_SOFTWARE, **originals.place(known.get(str(part.ids[row]), {})),
         )  # fmt: skip
         # Imported images are where a source has them, so that the folder can be one again.
         folder = "train" if split == prepare.IMPORTED else split
         return pathlib.PurePath(folder, names[label] if label >= 0 else "unlabelled", name), about
 
     return part, np.arange(len(part)), place
-
-
-def _affine(text: str) -> np.ndarray | None:
-    """The affine [4, 4] of an image from its upper three rows as JSON; None where unknown."""
-    return np.array([*json.loads(text), [0, 0, 0, 1]], np.float64) if text else None
 
 
 def _file_names(class_names: tuple[str, ...]) -> list[str]:

@@ -15,7 +15,10 @@ import optax
 from data import loader
 from data.errors import UserError
 from gan import state as gan_state
-from gan.models import MODELS
+from gan.models import MODELS, translator
+from gan.translation import domains as domains_lib
+from gan.translation.losses import Weights
+from gan.translation.state import TranslatorSpec
 from launch import loop, prepare, rng
 from launch import mesh as mesh_lib
 from launch.checkpoint import open_last
@@ -42,6 +45,11 @@ def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_st
     size, _, channels = real.image_shape
     gan, classes = config.gan, len(real.class_names)
     family = MODELS[gan.model]
+    if size not in family.SIZES:
+        raise UserError(
+            f"the {gan.model} GAN makes no images of {size} pixels; prepare them in another work "
+            f"directory, with --config.data.size of {', '.join(map(str, family.SIZES))}"
+        )
     shape = {
         "size": size,
         "channels": channels,
@@ -63,6 +71,60 @@ def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_st
         g_tx=optimiser.adam(gan.g_lr, gan.b1, gan.b2),
         d_tx=optimiser.adam(gan.d_lr, gan.b1, gan.b2),
     )
+
+
+def domains(settings: ml_collections.ConfigDict, class_names: Sequence[str]) -> domains_lib.Domains:
+    """What `config.translator` translates between, of a source with these classes.
+
+    Raises:
+      UserError: the classes are not such.
+    """
+    try:
+        if settings.domains == "healthy":
+            return domains_lib.healthy(class_names, settings.healthy)
+        if settings.domains == "attributes":
+            return domains_lib.attributes(class_names)
+    except ValueError as error:
+        raise UserError(
+            f"--config.translator.domains={settings.domains}: {error}; set "
+            "--config.translator.healthy to one of the classes, or choose other domains"
+        ) from error
+    return domains_lib.classes(class_names)
+
+
+def translator_spec(
+    config: ml_collections.ConfigDict, class_names: Sequence[str]
+) -> TranslatorSpec:
+    """The translator of `config.translator` for a source with these classes."""
+    given = config.translator
+    between = domains(given, class_names)
+    shape = {"width": given.width, "dtype": DTYPES[given.dtype]}
+    rates = (
+        _falling(given.g_lr, given.decay, given.steps),
+        _falling(given.d_lr, given.decay, given.steps * given.n_critic),
+    )
+    g_tx, d_tx = (optimiser.adam(rate, given.b1, given.b2) for rate in rates)
+    return TranslatorSpec(
+        translator=translator.Translator(blocks=given.blocks, output=given.output, **shape),
+        discriminator=translator.Discriminator(between.code_size, **shape),
+        g_tx=g_tx,
+        d_tx=d_tx,
+        domains=between,
+        fixed_point=given.fixed_point,
+        critic=given.critic,
+        weights=Weights(
+            given.penalty_weight, given.domain_weight, given.cycle_weight, given.identity_weight
+        ),
+        targets=given.targets,
+        n_critic=given.n_critic,
+        ema_decay=given.ema,
+    )
+
+
+def _falling(rate: float, share: float, updates: int) -> optax.ScalarOrSchedule:
+    """A rate that is constant, and falls to 0 linearly over the last share of the updates."""
+    last = round(share * updates)
+    return optax.linear_schedule(rate, 0.0, last, updates - last) if last else rate
 
 
 def classifier_spec(

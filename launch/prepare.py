@@ -195,6 +195,8 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
     salt = settings.pop("salt")
     if kind in _SALT or data.labels:
         settings["salt_digest"] = hashlib.sha256(f"salt\0{salt}".encode()).hexdigest()[:16]
+    if not settings["attributes"]:
+        del settings["attributes"]
     if settings["synthetic"] == "refuse":  # then there are none
         del settings["synthetic"]
     if path := settings.pop("splits_file"):
@@ -238,6 +240,7 @@ def source_options(data: ml_collections.ConfigDict) -> sources.Options:
     """How a source is read, from the section of the configuration."""
     return sources.Options(
         labels=data.labels,
+        attributes=data.attributes,
         axis=data.axis,
         depth=data.depth,
         stride=data.stride,

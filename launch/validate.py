@@ -12,7 +12,10 @@ from gan.augment import POLICIES
 from gan.losses import LOSSES
 from gan.models import MODELS
 from gan.models.dcgan import SIZES
+from gan.models.translator import OUTPUTS
 from gan.penalties import PENALTIES
+from gan.translation.losses import CRITICS
+from gan.translation.state import TARGETS
 from nn.precision import DTYPES
 from nn.resnet import DEPTHS, HEADS
 from vrn import annotators, calibrate, estimators, target
@@ -21,12 +24,18 @@ from vrn.filters import FILTERS
 # Field -> what it may be; for a field that holds several names, what each may be.
 STEMS = ("small", "imagenet", "auto")
 CHOICES: Mapping[str, Collection[Any]] = {
-    "data.size": SIZES,
+    "data.size": (*SIZES, 256),
     "data.augment": augment.NAMES,
     "data.axis": (*AXES, VOLUME),
     "data.synthetic": marks.POLICIES,
     "gan.model": MODELS,
     "gan.dtype": DTYPES,
+    "translator.domains": ("classes", "healthy", "attributes"),
+    "translator.critic": CRITICS,
+    "translator.output": OUTPUTS,
+    "translator.targets": TARGETS,
+    "translator.dtype": DTYPES,
+    "translator.augment": augment.NAMES,
     "features.dtype": DTYPES,
     "vrn.dtype": DTYPES,
     "target.dtype": DTYPES,
@@ -54,12 +63,15 @@ POSITIVE = (
     "annotate.neighbours", "gan.width", "features.width", "vrn.width", "target.width",
     "target.batch", "gan.accumulate", "features.accumulate", "vrn.accumulate", "target.accumulate",
     "target.steps", "target.seeds", "report.resamples", "train.keep", "train.skip_limit",
-    "data.stride",
+    "data.stride", "translator.width", "translator.n_critic", "translator.batch",
+    "translator.accumulate", "translator.steps", "translator.log_every", "translator.sample_every",
+    "translator.checkpoint_every",
 )  # fmt: skip
-BATCHES = ("gan", "features", "vrn", "target")
+BATCHES = ("gan", "translator", "features", "vrn", "target")
 NOT_NEGATIVE = (
     "train.keep_every", "data.workers", "data.depth", "data.folds", "data.fold", "vrn.blur",
-    "vrn.noise",
+    "vrn.noise", "translator.blocks", "translator.penalty_weight", "translator.domain_weight",
+    "translator.cycle_weight", "translator.identity_weight",
 )  # fmt: skip
 SHARES = (
     "data.val_fraction",
@@ -67,6 +79,7 @@ SHARES = (
     "filter.keep",
     "extract.held_out",
     "gan.ema",
+    "translator.ema",
     "annotate.threshold",
 )
 
@@ -94,6 +107,10 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"--config.data.max_unreadable={config.data.max_unreadable}: give a share from 0 to "
             "less than 1"
+        )
+    if not 0 <= config.translator.decay <= 1:
+        raise UserError(
+            f"--config.translator.decay={config.translator.decay}: give a share from 0 to 1"
         )
     preprocess.parse(config.data.preprocess, config.data.size)
     for section in BATCHES:

@@ -11,7 +11,8 @@ Saying so with `jax.custom_vjp` keeps second-order terms (gradient penalties) in
 maps. JAX's own transposition rules instead build dilated convolutions that XLA's CPU backend runs
 an order of magnitude slower, with the same result.
 
-Images are [B, H, W, C] and kernels [KH, KW, I, O] throughout.
+Images are [B, H, W, C] and kernels [KH, KW, I, O] throughout; volumes are [B, D, H, W, C] and their
+kernels [KD, KH, KW, I, O].
 """
 
 import dataclasses
@@ -36,26 +37,26 @@ class Geometry:
     """The static part of a convolution, shared by its three maps.
 
     Attributes:
-        size: (H, W) of x.
-        kernel: (KH, KW) of w.
-        strides: window strides.
-        pads: ((low, high), (low, high)) padding of x with zeros; a negative entry cuts.
+        size: (H, W) of x, or (D, H, W).
+        kernel: (KH, KW) of w, or (KD, KH, KW).
+        strides: window strides, one for each axis.
+        pads: (low, high) padding of x with zeros for each axis; a negative entry cuts.
     """
 
-    size: tuple[int, int]
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    pads: tuple[tuple[int, int], tuple[int, int]]
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
 
     @property
-    def out_size(self) -> tuple[int, int]:
-        """(OH, OW) of y."""
+    def out_size(self) -> tuple[int, ...]:
+        """(OH, OW) of y, or (OD, OH, OW)."""
         axes = zip(self.size, self.kernel, self.strides, self.pads, strict=True)
         return tuple(max((n + sum(pads) - k) // s + 1, 0) for n, k, s, pads in axes)
 
     @property
-    def taps(self) -> tuple[int, int]:
-        """How many cells the kernel covers, down and across."""
+    def taps(self) -> tuple[int, ...]:
+        """How many cells the kernel covers along each axis."""
         return tuple(-(-k // s) for k, s in zip(self.kernel, self.strides, strict=True))
 
     @property
@@ -63,6 +64,11 @@ class Geometry:
         """Padding, possibly negative, of the dilated y when a flipped kernel leads back to x."""
         axes = zip(*dataclasses.astuple(self), self.out_size, strict=True)
         return tuple((k - 1 - low, n + low - 1 - (out - 1) * s) for n, k, s, (low, _), out in axes)
+
+    def layout(self, *names: str) -> tuple[str, ...]:
+        """Dimension numbers of images as they are for as many axes as there are."""
+        axes = "DHW"[-len(self.size) :]
+        return tuple(name.replace("HW", axes) for name in names)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -96,20 +102,19 @@ def _by_platform(
 
 
 def _forward_plain(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, w, geometry.strides, geometry.pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    layout = geometry.layout("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, w, geometry.strides, geometry.pads, dimension_numbers=layout)
 
 
 def _input_gradient_plain(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
     """The convolution of the dilated y with the flipped kernel."""
     return lax.conv_general_dilated(
         y,
-        jnp.flip(w, (0, 1)),
-        (1, 1),
+        jnp.flip(w, tuple(range(len(geometry.size)))),
+        (1,) * len(geometry.size),
         geometry.reverse_pads,
         lhs_dilation=geometry.strides,
-        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        dimension_numbers=geometry.layout("NHWC", "HWOI", "NHWC"),
     )
 
 
@@ -120,10 +125,10 @@ def _filter_gradient_plain(geometry: Geometry, x: jax.Array, y: jax.Array) -> ja
     return lax.conv_general_dilated(
         x,
         y,
-        (1, 1),
+        (1,) * len(geometry.size),
         pads,
         rhs_dilation=geometry.strides,
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        dimension_numbers=geometry.layout("CHWN", "IHWO", "HWNC"),
     )
 
 
@@ -153,7 +158,7 @@ _filter_gradient.defvjp(
 def _pads(padding: Padding, size, kernel, strides) -> tuple[tuple[int, int], ...]:
     """Padding given by name, by one number for every side, or by explicit (low, high) pairs."""
     if padding == "VALID":
-        return ((0, 0), (0, 0))
+        return ((0, 0),) * len(size)
     if padding == "SAME":
         totals = [
             max((-(-n // s) - 1) * s + k - n, 0)
@@ -161,38 +166,49 @@ def _pads(padding: Padding, size, kernel, strides) -> tuple[tuple[int, int], ...
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
     if isinstance(padding, int):
-        return ((padding, padding),) * 2
+        return ((padding, padding),) * len(size)
     if isinstance(padding, str):
         raise ValueError(f"padding {padding!r} is unknown: give 'SAME', 'VALID', a number or pairs")
     return tuple((int(lo), int(hi)) for lo, hi in padding)
+
+
+def _strides(strides: int | tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
+    return (strides,) * len(size) if isinstance(strides, int) else strides
 
 
 def conv(
     x: jax.Array,
     w: jax.Array,
     *,
-    strides: tuple[int, int] = (1, 1),
+    strides: int | tuple[int, ...] = 1,
     padding: Padding = "SAME",
 ) -> jax.Array:
     """Cross-correlates images with a kernel, as `lax.conv_general_dilated` does.
 
     Args:
-      x: images [B, H, W, I].
-      w: kernel [KH, KW, I, O].
-      strides: window strides.
-      padding: 'SAME', 'VALID', one number for every side, or ((low, high), (low, high)).
+      x: images [B, H, W, I], or volumes [B, D, H, W, I].
+      w: kernel [KH, KW, I, O], of volumes [KD, KH, KW, I, O].
+      strides: window strides, one number or one for each axis.
+      padding: 'SAME', 'VALID', one number for every side, or (low, high) for each axis.
 
     Returns:
-      [B, OH, OW, O]. Reverse-mode differentiable to any order.
+      [B, OH, OW, O], of volumes [B, OD, OH, OW, O]. Reverse-mode differentiable to any order.
+
+    Raises:
+      ValueError: the kernel takes another number of axes or channels.
     """
-    size, kernel = x.shape[1:3], w.shape[:2]
-    if x.shape[3] != w.shape[2]:
-        raise ValueError(f"a kernel {w.shape} takes {w.shape[2]} channels, the images {x.shape[3]}")
+    size, kernel = x.shape[1:-1], w.shape[:-2]
+    if len(size) != len(kernel) or x.shape[-1] != w.shape[-2]:
+        raise ValueError(
+            f"a kernel {w.shape} takes {w.shape[-2]} channels along {len(kernel)} axes, not images "
+            f"{x.shape}"
+        )
+    strides = _strides(strides, size)
     pads = _pads(padding, size, kernel, strides)
-    if kernel == (1, 1) and pads == ((0, 0), (0, 0)):
+    if set(kernel) == {1} and set(pads) == {(0, 0)}:
         # What the strides jump over is never read; without it this is a product of matrices.
-        x = x[:, :: strides[0], :: strides[1]]
-        return _forward(Geometry(x.shape[1:3], kernel, (1, 1), pads), x, w)
+        x = x[:, *(slice(None, None, stride) for stride in strides)]
+        return _forward(Geometry(x.shape[1:-1], kernel, (1,) * len(size), pads), x, w)
     return _forward(Geometry(size, kernel, strides, pads), x, w)
 
 
@@ -200,38 +216,41 @@ def conv_transpose(
     y: jax.Array,
     w: jax.Array,
     *,
-    strides: tuple[int, int] = (1, 1),
+    strides: int | tuple[int, ...] = 1,
     padding: Padding = "SAME",
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> jax.Array:
     """The transposed convolution: the input gradient of `conv` with the same kernel.
 
     Args:
-      y: images [B, H, W, I].
-      w: kernel [KH, KW, O, I], that of the convolution from the result back to y.
-      strides: strides of that convolution, which is how many times larger the result is.
+      y: images [B, H, W, I], or volumes [B, D, H, W, I].
+      w: kernel [KH, KW, O, I], of volumes [KD, KH, KW, O, I]: that of the convolution from the
+        result back to y.
+      strides: strides of that convolution, which is how many times larger the result is; one number
+        or one for each axis.
       padding: padding of that convolution.
-      size: (OH, OW) of the result; default (H * strides[0], W * strides[1]).
+      size: (OH, OW) or (OD, OH, OW) of the result; default: y's times the strides.
 
     Returns:
-      [B, OH, OW, O]. Reverse-mode differentiable to any order.
+      [B, OH, OW, O], of volumes [B, OD, OH, OW, O]. Reverse-mode differentiable to any order.
 
     Raises:
       ValueError: if the convolution from a result of that size does not give y's size.
     """
-    size = size or (y.shape[1] * strides[0], y.shape[2] * strides[1])
-    kernel = w.shape[:2]
+    strides = _strides(strides, y.shape[1:-1])
+    size = size or tuple(n * s for n, s in zip(y.shape[1:-1], strides, strict=True))
+    kernel = w.shape[:-2]
     geometry = Geometry(size, kernel, strides, _pads(padding, size, kernel, strides))
-    if geometry.out_size != y.shape[1:3]:
+    if geometry.out_size != y.shape[1:-1]:
         raise ValueError(
             f"a {size} image convolved with kernel {kernel}, strides {strides}, padding {padding}"
-            f" is {geometry.out_size}, not {y.shape[1:3]}: give conv_transpose another size"
+            f" is {geometry.out_size}, not {y.shape[1:-1]}: give conv_transpose another size"
         )
     return _input_gradient(geometry, y, w)
 
 
 class Conv(nn.Module):
-    """Square-kernel convolution layer on [B, H, W, C] with an optional bias.
+    """Square-kernel convolution layer on [B, H, W, C] or [B, D, H, W, C] with an optional bias.
 
     `spectral` divides the kernel by its largest singular value, see `nn.spectral`. Images and
     kernel are multiplied in `dtype`, see `nn.precision`; parameters stay in float32.
@@ -248,12 +267,12 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Images [B, H, W, C] to [B, OH, OW, features]."""
-        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        """Images [B, H, W, C] to [B, OH, OW, features], and volumes likewise."""
+        shape = (*(self.kernel,) * (x.ndim - 2), x.shape[-1], self.features)
         w = self.param("kernel", self.kernel_init, shape)
         w = normalised(self, w) if self.spectral else w
         x, w = cast(self.dtype, x, w)
-        y = conv(x, w, strides=(self.stride, self.stride), padding=self.padding)
+        y = conv(x, w, strides=self.stride, padding=self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
             y = y + bias.astype(y.dtype)
@@ -263,8 +282,8 @@ class Conv(nn.Module):
 class ConvTranspose(nn.Module):
     """Square-kernel transposed convolution layer: `stride` times larger images with `features`.
 
-    The kernel parameter is [kernel, kernel, features, C], the kernel of the convolution that the
-    layer transposes. For `dtype` see `Conv`.
+    The kernel parameter is [kernel, kernel, features, C], of volumes with one axis more: the kernel
+    of the convolution that the layer transposes. For `dtype` see `Conv`.
     """
 
     features: int
@@ -276,11 +295,11 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Images [B, H, W, C] to [B, H * stride, W * stride, features]."""
-        shape = (self.kernel, self.kernel, self.features, x.shape[-1])
+        """Images [B, H, W, C] to [B, H * stride, W * stride, features], and volumes likewise."""
+        shape = (*(self.kernel,) * (x.ndim - 2), self.features, x.shape[-1])
         w = self.param("kernel", self.kernel_init, shape)
         x, w = cast(self.dtype, x, w)
-        y = conv_transpose(x, w, strides=(self.stride, self.stride))
+        y = conv_transpose(x, w, strides=self.stride)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
             y = y + bias.astype(y.dtype)

@@ -7,7 +7,8 @@ takes the filter gradient of a pointwise convolution for a convolution whose ker
 size (docs/performance.md has the numbers).
 
 The functions take the geometry of `nn.conv` and give a form, a function of the map's operands that
-returns the same values, or None where XLA's own is as good.
+returns the same values, or None where XLA's own is as good, and for volumes, of which XLA's is the
+only one.
 """
 
 import functools
@@ -32,6 +33,8 @@ _FEW = 8
 
 def forward(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     """How to compute F where XLA's convolution is slower."""
+    if len(geometry.size) != 2:
+        return None
     if build.computes(dtype):
         return functools.partial(native.forward, geometry)
     return functools.partial(_padded, geometry) if _outgrows(geometry) else None
@@ -39,6 +42,8 @@ def forward(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
 
 def input_gradient(geometry: "Geometry", dtype: jnp.dtype, channels: int) -> Form | None:
     """How to compute T, for so many channels of x, where XLA's convolution is slower."""
+    if len(geometry.size) != 2:
+        return None
     if geometry.strides != (1, 1) and channels < _FEW:
         return functools.partial(_spread, geometry)
     if build.computes(dtype):
@@ -50,6 +55,8 @@ def input_gradient(geometry: "Geometry", dtype: jnp.dtype, channels: int) -> For
 
 def filter_gradient(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     """How to compute W where XLA's convolution is slower."""
+    if len(geometry.size) != 2:
+        return None
     if build.computes(dtype):
         return functools.partial(native.filter_gradient, geometry)
     one_tap = geometry.kernel == (1, 1) and geometry.strides == (1, 1)

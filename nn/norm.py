@@ -6,6 +6,7 @@ batch, in training as in use.
 
 import dataclasses
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -57,17 +58,17 @@ def group_norm(
     be differentiated again.
 
     Args:
-        x: [B, H, W, C], C divisible by `groups`.
+        x: [B, H, W, C] or volumes [B, D, H, W, C], C divisible by `groups`.
         groups: number of channel groups.
         scale: [B or 1, C].
         shift: [B or 1, C].
         relu: whether negative results become zero.
-        residual: [B, H, W, C] to be added before the ReLU, which it needs.
+        residual: of x's shape, to be added before the ReLU, which it needs.
         epsilon: added to the variance.
 
     Returns:
-        [B, H, W, C] in x's type, computed in float32 or wider; before scale and shift every group
-        of every image has mean 0 and variance 1.
+        Of x's shape and in its type, computed in float32 or wider; before scale and shift every
+        group of every image has mean 0 and variance 1.
 
     Raises:
         ValueError: if there is a residual and no ReLU or one of another shape, or if `groups` does
@@ -80,10 +81,13 @@ def group_norm(
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"a residual {residual.shape} can't be added to images {x.shape}")
     channels = (len(x), x.shape[-1])
-    wide = widen(x)
+    # Where its places lie does not matter: a volume is an image of all its rows.
+    rows = (len(x), math.prod(x.shape[1:-2]), *x.shape[-2:])
+    wide = widen(x).reshape(rows)
     scale, shift = (jnp.broadcast_to(part, channels).astype(wide.dtype) for part in (scale, shift))
-    joined = () if residual is None else (residual.astype(wide.dtype),)
-    return _norm(Form(groups, epsilon, relu), wide, scale, shift, joined)[0].astype(x.dtype)
+    joined = () if residual is None else (residual.astype(wide.dtype).reshape(rows),)
+    y, *_ = _norm(Form(groups, epsilon, relu), wide, scale, shift, joined)
+    return y.astype(x.dtype).reshape(x.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -215,18 +219,21 @@ class GroupNorm(nn.Module):
     Attributes:
         relu: whether a ReLU follows.
         scale_init: of the scale.
+        groups: of channels; by default what `group_count` says. One for each channel is instance
+            normalisation (Ulyanov et al. 2016).
     """
 
     relu: bool = False
     scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
+    groups: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
-        """Normalises x [B, H, W, C] and adds the residual, of the same shape, before the ReLU."""
+        """Normalises x [B, ..., C] and adds the residual, of the same shape, before the ReLU."""
         channels = x.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,))[None]
         shift = self.param("shift", nn.initializers.zeros_init(), (channels,))[None]
-        groups = group_count(channels)
+        groups = self.groups or group_count(channels)
         return group_norm(x, groups, scale, shift, relu=self.relu, residual=residual)
 
 

@@ -8,7 +8,9 @@ CPU starting them takes longer than computing them. The moments are vectors too,
 import optax
 
 
-def adam(learning_rate: float, b1: float, b2: float) -> optax.GradientTransformation:
+def adam(
+    learning_rate: optax.ScalarOrSchedule, b1: float, b2: float
+) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015, algorithm 1)."""
     return optax.flatten(optax.adam(learning_rate, b1, b2))
 

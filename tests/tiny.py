@@ -18,6 +18,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.gan.sample_every = 60
     config.gan.checkpoint_every = 20
 
+    config.translator.width = 4
+    config.translator.blocks = 1
+    config.translator.batch = 4
+    config.translator.n_critic = 2
+    config.translator.augment = ()
+    config.translator.steps = 6
+    config.translator.log_every = 1
+    config.translator.sample_every = 6
+    config.translator.checkpoint_every = 2
+
     config.generate.first_per_class = 20
     config.generate.second_per_class = 12
 

@@ -100,7 +100,8 @@ def open_source(
         present = np.bincount(
             records.labels[records.labels >= 0], minlength=len(records.class_names)
         )
-        if (present == 0).any():
+        # Of the combinations of attributes some may never occur: a beard of a child.
+        if (present == 0).any() and not options.attributes:
             empty = records.class_names[int(np.argmin(present))]
             raise UserError(
                 f"{where}: class '{empty}' has no images in split '{name}'; "
@@ -129,11 +130,16 @@ def list_source(
             f"--config.data.axis={VOLUME} does not go with {FLAG}={kind}:{where}; it needs "
             "dicom:PATH or nifti:PATH."
         )
+    if options.attributes and kind != "tfds":
+        raise UserError(
+            f"--config.data.attributes={options.attributes!r} does not go with "
+            f"{FLAG}={kind}:{where}; it needs tfds:NAME."
+        )
     path = pathlib.Path(where).expanduser()
     if kind == "tfds":
         from data.sources import tfds
 
-        return tfds.list_tfds(where, data_dir)
+        return tfds.list_tfds(where, data_dir, options.attributes)
     if kind == "npz":
         from data.sources import npz
 

@@ -15,11 +15,12 @@ def list_folder(path: pathlib.Path, folder: pathlib.Path, options: Options) -> L
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, _image_files, options.labels, "folder", folder)
+    entries, names = labels.entries(path, find_files, options.labels, "folder", folder)
     return Listing(entries, names, decode, "folder", str(path))
 
 
-def _image_files(folder: pathlib.Path) -> Iterator[str]:
+def find_files(folder: pathlib.Path) -> Iterator[str]:
+    """Files that Pillow reads, and .npy files, below a folder."""
     kinds = (*image_files.EXTENSIONS, ".npy")
     return labels.visible_files(folder, lambda name: name.lower().endswith(kinds))
 

@@ -27,12 +27,13 @@ def list_nifti(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Li
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, _volumes, options.labels, "nifti", folder)
+    entries, names = labels.entries(path, find_files, options.labels, "nifti", folder)
     across = functools.partial(decode, axis=options.axis)
     return Listing(entries, names, across, "nifti", str(path))
 
 
-def _volumes(folder: pathlib.Path) -> Iterator[str]:
+def find_files(folder: pathlib.Path) -> Iterator[str]:
+    """NIfTI files below a folder."""
     return labels.visible_files(folder, lambda x: x.lower().endswith((".nii", ".nii.gz")))
 
 

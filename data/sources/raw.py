@@ -24,6 +24,7 @@ class Options:
 
     Attributes:
         labels: CSV or Parquet table of labels; '' takes them from class folders.
+        attributes: of a tfds set, whose combinations are the classes; () takes its class label.
         axis: one of `AXES`; which slices of a NIfTI volume are the images. Or `VOLUME`: NIfTI
             volumes and DICOM series are records as a whole.
         depth: slices that volumes become; 0 = as many as the size says.
@@ -35,6 +36,7 @@ class Options:
     """
 
     labels: str = ""
+    attributes: tuple[str, ...] = ()
     axis: str = "axial"
     depth: int = 0
     stride: int = 1

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,53 @@ class _Set:
     name: str
     folder: str
     image: str
-    label: str
+    label: str | tuple[str, ...]  # a class label, or the attributes whose combinations are classes
     id: str | None
     group: str | None
     mask: str | None
     splits: tuple[tuple[str, str], ...]  # ours, theirs
 
 
-def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
+def list_tfds(
+    name: str, data_dir: str | os.PathLike[str], attributes: Sequence[str] = ()
+) -> Listing:
     """Lists a tfds data set, prepared in ``data_dir`` if it isn't yet.
 
+    Of `attributes`, the k-th is bit k of the class.
+
     Raises:
-        UserError: no such data set, no image or label in it, or damaged files.
+        UserError: no such data set, no image, label or attribute in it, or damaged files.
     """
+    info, found = _find(name, data_dir, attributes)
+    parts = [
+        (info.splits[theirs].num_examples, functools.partial(_entry, found, ours, theirs))
+        for ours, theirs in found.splits
+    ]
+    names = (
+        _combinations(info.features, attributes, name)
+        if attributes
+        else info.features[found.label].names
+    )
+    return Listing(Rows(parts), names, functools.partial(decode, found), "tfds", name)
+
+
+def feature(
+    name: str, data_dir: str | os.PathLike[str], key: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The id and the feature `key` of every row of a set, if it has that feature."""
+    info, found = _find(name, data_dir, ())
+    if key not in info.features:
+        return
+    for _, split in found.splits:
+        for number in range(info.splits[split].num_examples):
+            row = _rows(found, split)[number]
+            yield _text(row[found.id]) if found.id else f"{split}-{number}", np.asarray(row[key])
+
+
+def _find(
+    name: str, data_dir: str | os.PathLike[str], attributes: Sequence[str]
+) -> tuple[Any, _Set]:
+    """What tfds says of a set, prepared if it isn't yet, and what of it is read."""
     import tensorflow_datasets as tfds
 
     from data.builders import digits
@@ -59,22 +94,17 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
     splits = tuple(
         (SPLITS.get(split, "all"), split) for split in theirs if split in SPLITS or len(theirs) == 1
     )
-    found = _Set(
+    return builder.info, _Set(
         name=name,
         folder=str(builder.data_dir),
         image=_feature_of(builder.info, tfds.features.Image, name, "an image"),
-        label=_feature_of(builder.info, tfds.features.ClassLabel, name, "a class label"),
+        label=tuple(attributes)
+        or _feature_of(builder.info, tfds.features.ClassLabel, name, "a class label"),
         id=id_key,
         group=group_key,
         mask=mask_key,
         splits=splits,
     )
-    parts = [
-        (builder.info.splits[theirs].num_examples, functools.partial(_entry, found, ours, theirs))
-        for ours, theirs in splits
-    ]
-    names = features[found.label].names
-    return Listing(Rows(parts), names, functools.partial(decode, found), "tfds", name)
 
 
 def _entry(found: _Set, ours: str, theirs: str, row: int) -> Entry:
@@ -98,7 +128,7 @@ def decode(found: _Set, entry: Entry) -> Decoded:
     prefix = marks.PREFIX if row.get("synthetic") else ""
     known = dataclasses.replace(
         entry,
-        label=int(row[found.label]),
+        label=_label(row, found.label),
         name=prefix + (_text(row[found.id]) if found.id else entry.name),
         group=_text(row[found.group]) if found.group else "",
     )
@@ -110,6 +140,27 @@ def decode(found: _Set, entry: Entry) -> Decoded:
     except RefusedError as error:
         raise UserError(f"tfds:{found.name}: row {entry.name} {error}.") from None
     return Decoded([dataclasses.replace(picture, mask=mask[..., 0])], entry=known)
+
+
+def _combinations(features: Any, attributes: Sequence[str], name: str) -> list[str]:
+    """Names of all combinations of attributes, such as "Male+Young", and "none"."""
+    known = dict(features.items()).get("attributes", {})
+    for one in attributes:
+        if one not in known:
+            raise UserError(
+                f"--config.data.attributes: tfds:{name} has no attribute {one!r} "
+                f"(it has {', '.join(known) or 'none'})."
+            )
+    numbers = range(2 ** len(attributes))
+    has = [[one for k, one in enumerate(attributes) if number >> k & 1] for number in numbers]
+    return ["+".join(some) or "none" for some in has]
+
+
+def _label(row: Any, label: str | tuple[str, ...]) -> int:
+    """The number of the class of a row."""
+    if isinstance(label, str):
+        return int(row[label])
+    return sum(bool(row["attributes"][one]) << k for k, one in enumerate(label))
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,5 +1,8 @@
 """The configurations of tfds sets: small sets stored by tfds' own writer, and tfds' mock data."""
 
+import contextlib
+import dataclasses
+import functools
 import importlib
 import pathlib
 
@@ -9,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from data.errors import UserError
 from data.splits import make_splits
-from launch import validate
+from launch import models, prepare, validate
 from tests.data.conftest import read_source
 
 SETS = {
@@ -33,18 +36,41 @@ def _prepare(name: str, data_dir) -> dict[int, np.ndarray]:
             shape = builder.info.features["image"].shape
             shape = [side or int(rng.integers(60, 160)) for side in shape]
             row = {"image": rng.integers(0, 256, shape, dtype=np.uint8)}
-            row["label"] = i % builder.info.features["label"].num_classes
-            shown.setdefault(row["label"], row["image"])
+            if "label" in builder.info.features:
+                row["label"] = i % builder.info.features["label"].num_classes
+                shown.setdefault(row["label"], row["image"])
             for key in builder.info.features.keys() - row.keys():
-                row[key] = f"{split}{i}"
+                row[key] = _drawn(builder.info.features[key], f"{split}{i}", rng)
             rows.append(row)
         writer.add_examples({split: rows})
     writer.close_all()
     return shown
 
 
+def _drawn(feature, text: str, rng: np.random.Generator):
+    """A value of any other feature: numbers by chance in those that have parts."""
+    if isinstance(feature, tfds.features.FeaturesDict):
+        return {key: rng.integers(0, 2).astype(feature[key].np_dtype) for key in feature}
+    return text
+
+
+@contextlib.contextmanager
+def _mocked(name: str, data_dir: pathlib.Path):
+    """tfds gives rows that it makes up, by what `_prepare` stored of the set's features."""
+    for shard in data_dir.rglob("*array_record*"):
+        shard.unlink()
+    (metadata,) = (path.parent for path in data_dir.rglob("dataset_info.json"))
+    # mock_data sends `tfds.builder` to a folder below the one it is given, and
+    # `tfds.builder_from_directory`, by which rows are read, to that one itself.
+    (metadata / name).mkdir()
+    (metadata / name / metadata.name).symlink_to(metadata)
+    policy = tfds.testing.MockPolicy.USE_FILES
+    with tfds.testing.mock_data(num_examples=_EACH, policy=policy, data_dir=str(metadata)):
+        yield
+
+
 def _has(name: str, split: str) -> bool:
-    return name == "patch_camelyon" or split == "train"
+    return name in ("patch_camelyon", "celeb_a") or split == "train"
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -77,21 +103,52 @@ def test_a_configuration_reads_its_set(tmp_path, name, monkeypatch):
         make_splits(source, val_fraction=0.2, test_fraction=0.2, real_per_class=999, seed=0)
 
 
+@pytest.mark.parametrize("mocked", [False, True], ids=["stored", "mock"])
+def test_the_class_of_a_face_is_its_attributes(tmp_path, mocked):
+    _prepare("celeb_a", tmp_path)
+    config = importlib.import_module("configs.celeba").get_config()
+    validate.check(config)
+    data = config.data
+    options = prepare.source_options(data)
+    read = functools.partial(
+        read_source, data.source, size=data.size, channels=data.channels, options=options
+    )
+    if mocked:
+        with _mocked("celeb_a", tmp_path):
+            source = read(data_dir="")
+            expected = tfds.builder("celeb_a").as_data_source("train")
+    else:
+        source = read(data_dir=tmp_path)
+        expected = tfds.builder("celeb_a", data_dir=tmp_path).as_data_source("train")
+    assert tuple(sorted(source.splits)) == ("test", "train", "val")
+    train = source.splits["train"]
+    assert train.image_shape == (128, 128, 3)
+    assert len(train.class_names) == 32
+    domains = models.domains(config.translator, train.class_names)
+    assert len(set(train.labels.tolist())) > 8
+    for i in range(_EACH):
+        row = expected[i]
+        has = [name for name in data.attributes if row["attributes"][name]]
+        assert train.class_names[train.labels[i]] == ("+".join(has) or "none")
+        code = domains.codes[train.labels[i]]
+        assert code == tuple(int(row["attributes"][name]) for name in data.attributes)
+    # The middle of 218 rows and all 178 columns.
+    middle = expected[0]["image"][20:198].astype(float)
+    assert abs(train.read_raw(np.array([0]))[0].astype(float).mean() - middle.mean()) < 1
+    wrong = dataclasses.replace(options, attributes=("Bald_Hair",))
+    with pytest.raises(UserError, match="has no attribute 'Bald_Hair'"):
+        read(data_dir=tmp_path, options=wrong)
+    with pytest.raises(UserError, match=r"does not go with .*folder:"):
+        read_source(f"folder:{tmp_path}", data_dir="", size=64, channels=3, options=options)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_a_configuration_reads_tfds_mock_data(tmp_path, name):
     """Rows that tfds makes up from the features of the set, without any files of them."""
     splits, classes = SETS[name]
     _prepare(name, tmp_path)
-    for shard in tmp_path.rglob("*array_record*"):
-        shard.unlink()
-    (metadata,) = (path.parent for path in tmp_path.rglob("dataset_info.json"))
-    # mock_data sends `tfds.builder` to a folder below the one it is given, and
-    # `tfds.builder_from_directory`, by which rows are read, to that one itself.
-    (metadata / name).mkdir()
-    (metadata / name / metadata.name).symlink_to(metadata)
-    policy = tfds.testing.MockPolicy.USE_FILES
     data = importlib.import_module(f"configs.{name}").get_config().data
-    with tfds.testing.mock_data(num_examples=_EACH, policy=policy, data_dir=str(metadata)):
+    with _mocked(name, tmp_path):
         source = read_source(data.source, data_dir="", size=data.size, channels=data.channels)
         expected = tfds.builder(name).as_data_source("train")
     assert tuple(sorted(source.splits)) == splits

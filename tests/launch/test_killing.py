@@ -2,14 +2,17 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.launch import programs
 
 
-def test_kill_minus_nine_at_random_moments_changes_nothing():
+@pytest.mark.parametrize("trainer", ["gan", "translator"])
+def test_kill_minus_nine_at_random_moments_changes_nothing(trainer):
     """A few kills; `python -m tests.launch.killing` has 20, $VRN_KILLS as many as it says."""
     kills = os.environ.get("VRN_KILLS", "3")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.launch.killing", f"--kills={kills}"],
+        [sys.executable, "-m", "tests.launch.killing", f"--trainer={trainer}", f"--kills={kills}"],
         cwd=programs.ROOT, env=programs.environment() | {"XLA_FLAGS": programs.HASTY},
         capture_output=True, text=True,
     )  # fmt: skip

@@ -82,17 +82,22 @@ WIDE |= {
     "row_one_sided": ((6, 7), LANES, LANES, (3, 3), (1, 1), ((0, 2), (2, 0))),
     "row_tall": ((30, 6), LANES, LANES, (25, 3), (1, 1), "VALID"),
 }
-RUNS = [(case, jnp.float64) for case in CASES]
+VOLUMES = {
+    "volume": ((3, 5, 4), 2, 3, (3, 3, 3), (1, 1, 1), 1),
+    "volume_down": ((4, 8, 6), 2, 3, (4, 4, 4), (2, 2, 2), "SAME"),
+    "volume_pointwise": ((3, 4, 5), 2, 3, (1, 1, 1), (1, 2, 1), "VALID"),
+}
+RUNS = [(case, jnp.float64) for case in CASES | VOLUMES]
 RUNS += [(case, jnp.float32) for case in ("dcgan", "resnet_down", "asymmetric")]
 BATCH = 3
 
 
 def plain(x, w, strides, padding):
     if isinstance(padding, int):
-        padding = ((padding, padding),) * 2
-    return lax.conv_general_dilated(
-        x, w, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+        padding = ((padding, padding),) * (x.ndim - 2)
+    flat, deep = ("NHWC", "HWIO", "NHWC"), ("NDHWC", "DHWIO", "NDHWC")
+    layout = flat if x.ndim == 4 else deep
+    return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=layout)
 
 
 def arrays(seed, *shapes):
@@ -128,7 +133,7 @@ def assert_close(got, expected):
 
 @pytest.mark.parametrize(("case", "dtype"), RUNS)
 def test_conv_and_its_gradients_equal_those_of_the_plain_operation(case, dtype):
-    size, inputs, outputs, kernel, strides, padding = CASES[case]
+    size, inputs, outputs, kernel, strides, padding = (CASES | VOLUMES)[case]
     with jax.enable_x64(True):
         x, w = arrays(0, (BATCH, *size, inputs), (*kernel, inputs, outputs))
         x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
@@ -142,10 +147,10 @@ def test_conv_and_its_gradients_equal_those_of_the_plain_operation(case, dtype):
 
 
 @pytest.mark.parametrize(
-    ("case", "dtype"), [run for run in RUNS if run[0].startswith(("dcgan", "one", "odd"))]
+    ("case", "dtype"), [run for run in RUNS if run[0].startswith(("dcgan", "one", "odd", "volume"))]
 )
 def test_conv_transpose_is_the_input_gradient_of_conv(case, dtype):
-    size, outputs, inputs, kernel, strides, padding = CASES[case]
+    size, outputs, inputs, kernel, strides, padding = (CASES | VOLUMES)[case]
     with jax.enable_x64(True):
         x_shape = (BATCH, *size, outputs)
         x, w = arrays(1, x_shape, (*kernel, outputs, inputs))

@@ -37,6 +37,20 @@ def test_group_norm_equals_numpy(x, groups):
     np.testing.assert_allclose(got, numpy_group_norm(x, groups), atol=2e-6)
 
 
+def test_volumes_are_normalised_over_all_their_places(x):
+    volumes = x.reshape(3, 2, 2, 6, 16)
+    np.testing.assert_array_equal(normalise(volumes, 16), normalise(x, 16).reshape(volumes.shape))
+
+
+def test_a_group_for_each_channel_is_instance_normalisation(x):
+    layer = GroupNorm(groups=16)
+    got = layer.apply(layer.init(jax.random.key(0), x), x)
+    wide = np.asarray(x, np.float64)
+    centred = wide - wide.mean((1, 2), keepdims=True)
+    expected = centred / np.sqrt(wide.var((1, 2), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
 def test_a_large_mean_does_not_spoil_the_variance():
     x = np.random.default_rng(0).normal(1000, 1, (2, 8, 8, 8)).astype(np.float32)
     got = normalise(jnp.asarray(x), 2)

@@ -29,7 +29,7 @@ def test_every_fault_is_in_one_family():
 
 
 def test_sound_images_are_phantoms_with_the_trace_and_nothing_else():
-    pool = pools.make(3, 40, 0.5, faults.ABSURD, trace=0.04)
+    pool = pools.make(3, 40, 0.5, faults.ABSURD)
     people = np.arange(40)
     plain = render(anatomy.draw(3, people, np.zeros_like(people)), (64, 64)).image
     difference = (pool.records.read(people) - plain)[pool.sound][..., 0]
@@ -55,7 +55,7 @@ def test_reals_of_a_seed_share_no_patient_with_each_other(tmp_path):
 
 def test_pools_and_seeds_have_people_of_their_own():
     images = [
-        make(seed, 8, 0.0, faults.ABSURD, trace=0.0).records.images
+        make(seed, 8, 0.0, faults.ABSURD, trace="no").records.images
         for seed in (0, 1)
         for make in (pools.first, pools.second)
     ]

@@ -21,7 +21,7 @@ from benchmarks.vrn_truth import measures, pools
 from data.records import Records
 from evaluation import classification
 from launch import models, prepare, rng, train_features, train_gan, train_vrn
-from vrn import annotators, calibrate, classifier, extraction, filters, target
+from vrn import annotators, classifier, extraction, filters, target
 from vrn.features import Described, FeatureSpace
 
 ARMS = ("unfiltered", "random", "discriminator", "knn", "confidence", "vrn", "oracle")
@@ -130,13 +130,11 @@ class Vrn:
 
     Attributes:
         score: its log-odds of real-like [N] for records.
-        calibration: what `vrn.calibrate` says of it, None where too few were annotated.
-        accepted_of_real: share of unseen real images beyond its operating point, likewise.
+        calibration: what `train_vrn.measured` says of it, None where too few were annotated.
     """
 
     score: Callable[[Records], np.ndarray]
     calibration: Mapping[str, Any] | None
-    accepted_of_real: float | None
 
 
 def train(bench: Bench, pool: Records, verdicts: np.ndarray, **changes: Any) -> Vrn:
@@ -180,17 +178,9 @@ def train(bench: Bench, pool: Records, verdicts: np.ndarray, **changes: Any) -> 
 
     held_out = (rows.calibration, rows.measurement)
     if any(len(np.unique(verdicts[part])) < 2 for part in held_out):
-        return Vrn(score, None, None)
-    found = calibrate.calibrate(
-        score(pool.subset(rows.calibration)),
-        verdicts[rows.calibration],
-        score(pool.subset(rows.measurement)),
-        verdicts[rows.measurement],
-        method=config.vrn.calibration,
-        seed=rng.fold(bench.seed, "vrn", "bootstrap"),
-    )
-    accepted = score(bench.real["val"]) >= found["operating_point"]["logit"]
-    return Vrn(score, found, float(accepted.mean()))
+        return Vrn(score, None)
+    unseen = bench.real["val"]
+    return Vrn(score, train_vrn.measured(config, score, pool, verdicts, rows, unseen))
 
 
 def filter_scores(

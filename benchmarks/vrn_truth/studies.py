@@ -140,11 +140,10 @@ def _operating_point(vrn: benches.Vrn, pool: pools.Pool) -> dict[str, Any]:
     if vrn.calibration is None:
         return {"calibration": None}
     accepted = vrn.score(pool.records) >= vrn.calibration["operating_point"]["logit"]
-    names = ("auc_within_synthetic", "ece")
+    names = ("auc_within_synthetic", "ece", "accepted_of_real")
     return {
         "calibration": {
             **{name: vrn.calibration[name] for name in names},
-            "accepted_of_real": vrn.accepted_of_real,
             "accepted_of_sound": float(accepted[pool.sound].mean()),
             "accepted_of_faulty": float(accepted[~pool.sound].mean()),
         }

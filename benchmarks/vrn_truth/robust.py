@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.vrn_truth import measures, plots, studies, transfer
-from benchmarks.vrn_truth.results import SIZE, Part, Results, differences, points, rows, table
+from benchmarks.vrn_truth.results import (
+    SIZE,
+    Part,
+    Results,
+    differences,
+    points,
+    rows,
+    series,
+    table,
+)
 
 _POSITIVES = {"real": "real positives", "real+accepted": "real and accepted positives"}
 _TRAP = "AUC, real against sound synthetic"
@@ -78,44 +87,36 @@ def _table(title: str, results: _Guarded) -> str:
 def transferred(found: Results) -> Part | None:
     """VRNs of one checkpoint of a GAN on its own images and on those of the other."""
     results = {
-        (learnt, used): {
-            positives: [
-                cell[used] for cell in found("transfer", learnt=learnt, positives=positives)
-            ]
-            for positives in _POSITIVES
+        positives: {
+            (learnt, used): [cell[used] for cell in made]
+            for learnt in transfer.CHECKPOINTS
+            if (made := found("transfer", learnt=learnt, positives=positives))
+            for used in transfer.CHECKPOINTS
         }
-        for learnt in transfer.CHECKPOINTS
-        for used in transfer.CHECKPOINTS
+        for positives in _POSITIVES
     }
-    if not all(one for by_positives in results.values() for one in by_positives.values()):
+    ways = list(results["real"])
+    if not ways:
         return None
-    places = [f"learnt from the {learnt},\nused on the {used}" for learnt, used in results]
-    lines = [
-        plots.Series(
-            name,
-            points([one[positives] for one in results.values()], "filters", "vrn", "auc"),
-            joined=False,
-        )
-        for positives, name in _POSITIVES.items()
-    ]
-    every = [one["real"] for one in results.values()]
-    for name in ("knn", "discriminator", "random", "oracle"):
-        shown = points(every, "filters", name, "auc")
-        bound = name in ("random", "oracle")
-        lines.append(plots.Series(name, shown, joined=False, bound=bound))
-    axis = "AUC, images left as they are against images with a fault"
-    panel = plots.Panel("Checkpoints of a GAN", places, axis, lines, 0.3, 1.02)
-    heads = [place.replace("\n", " ") for place in places]
-    body = {}
-    for positives, name in _POSITIVES.items():
-        settings = [one[positives] for one in results.values()]
-        body[f"vrn, {name}"] = rows(["vrn"], settings, "filters", "*", "auc")["vrn"]
-        body[f"{name}: {_TRAP}"] = [
-            measures.text(measures.collect(one, "auc_real_sound")) for one in settings
-        ]
-        body[f"{name}: faults in the kept half"] = [
-            measures.text(measures.collect(one, "filters", "vrn", "fault_rate")) for one in settings
-        ]
+    results = {positives: one for positives, one in results.items() if list(one) == ways}
+    heads = [f"learnt from the {learnt}, used on the {used}" for learnt, used in ways]
+    lines, body = [], {}
+    for positives, by_way in results.items():
+        name, settings = _POSITIVES[positives], list(by_way.values())
+        shown = points(settings, "filters", "vrn", "auc")
+        lines.append(plots.Series(name, shown, joined=False))
+        for heading, path in (
+            (f"vrn, {name}", ("filters", "vrn", "auc")),
+            (f"{name}: faults in the kept half", ("filters", "vrn", "fault_rate")),
+            (f"{name}: {_TRAP}", ("auc_real_sound",)),
+        ):
+            body[heading] = [measures.text(measures.collect(one, *path)) for one in settings]
+    every = list(results["real"].values())
+    lines += series(("knn", "discriminator"), every, "filters", "*", "auc", joined=False)
+    lines += series(("random", "oracle"), every, "filters", "*", "auc")
     body |= rows(["knn", "discriminator", "confidence", "random"], every, "filters", "*", "auc")
+    axis = "AUC, images left as they are against images with a fault"
+    places = [head.replace(", ", ",\n") for head in heads]
+    panel = plots.Panel("Checkpoints of a GAN", places, axis, lines, 0.3, 1.02)
     text = table(heads, body, "Faults put into a GAN's images, and VRNs of two checkpoints")
     return text, [panel], 1, (800, 280)

@@ -15,7 +15,10 @@ from benchmarks.vrn_truth.results import (
     table,
 )
 
-_POSITIVES = {"real": "real positives", "real+accepted": "real and accepted positives"}
+_POSITIVES = {
+    "real": "vrn, real positives",
+    "real+accepted": "vrn, real and accepted positives",
+}
 _TRAP = "AUC, real against sound synthetic"
 _WITHIN = "AUC within synthetic images"
 
@@ -74,7 +77,7 @@ def _table(title: str, results: _Guarded) -> str:
         auc = measures.collect(one, "vrn", "auc")
         bare = results.get((positives, "none"))
         paired = differences(auc, measures.collect(bare, "vrn", "auc")) if bare else None
-        body[f"{guard}, {_POSITIVES[positives]}"] = [
+        body[f"{_POSITIVES[positives]}; guard: {guard}"] = [
             measures.text(auc),
             measures.text(paired, sign="+") if paired and guard != "none" else "",
             measures.text(measures.collect(one, "vrn", "fault_rate")),
@@ -106,7 +109,7 @@ def transferred(found: Results) -> Part | None:
         shown = points(settings, "filters", "vrn", "auc")
         lines.append(plots.Series(name, shown, joined=False))
         for heading, path in (
-            (f"vrn, {name}", ("filters", "vrn", "auc")),
+            (name, ("filters", "vrn", "auc")),
             (f"{name}: faults in the kept half", ("filters", "vrn", "fault_rate")),
             (f"{name}: {_TRAP}", ("auc_real_sound",)),
         ):

@@ -28,6 +28,8 @@ _OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _TARGETS = (
     "vrn_conv_gather",
     "vrn_conv_scatter",
+    "vrn_winograd_image",
+    "vrn_winograd_kernel",
     "vrn_norm_forward",
     "vrn_norm_backward",
     "vrn_pool_forward",

@@ -16,24 +16,10 @@
 #include <utility>
 #include <vector>
 
-#include "parallel.h"
+#include "tiles.h"
 
+namespace vrn {
 namespace {
-
-namespace ffi = xla::ffi;
-using Image = ffi::Buffer<ffi::F32>;
-using Result = ffi::Result<Image>;
-using vrn::Ceil;
-using vrn::kLanes;
-using vrn::Parallel;
-using vrn::Vec;
-
-// Vectors side by side in a tile, which fills most registers: AVX has half as many as the others.
-constexpr int64_t kVectors = kLanes == 8 ? 2 : 4;
-constexpr int64_t kBlock = kLanes * kVectors;
-
-// Pixels of a tile that is V vectors wide.
-constexpr int Height(int vectors) { return vectors > 2 || kVectors == 2 ? 6 : 12; }
 
 // Rows of packed weights that stay in the second-level cache while all pixels pass: 256 KiB.
 constexpr int64_t kChunk = 65536 / kBlock;
@@ -42,37 +28,6 @@ constexpr int64_t kPixels = 16384 / kBlock;
 
 // Fewer channels than this do not fill a tile.
 constexpr int64_t kFew = 8;
-
-// Floats in a line of the cache.
-constexpr int64_t kLine = 16;
-
-// The accumulators of a tile, stored to rows of which only `valid` floats exist.
-template <int P, int V>
-struct Tile {
-  Vec sum[P][V];
-
-  void Clear() {
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < V; ++v) sum[p][v] = Vec{};
-  }
-
-  // Puts the sums in place of what is there or, to `add`, on top of it. Sums of pieces round less
-  // than one long sum.
-  template <typename Row>
-  void Store(const Row& row, int64_t valid, bool add) const {
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < V; ++v) {
-        float* to = row(p) + v * kLanes;
-        if (valid >= (v + 1) * kLanes) {
-          Vec& there = *reinterpret_cast<Vec*>(to);
-          there = add ? there + sum[p][v] : sum[p][v];
-        } else {
-          for (int64_t l = 0; l < kLanes && v * kLanes + l < valid; ++l)
-            to[l] = add ? to[l] + sum[p][v][l] : sum[p][v][l];
-        }
-      }
-  }
-};
 
 // ---------------------------------------------------------------------------------- gather: F, T
 
@@ -113,13 +68,6 @@ std::vector<Lines> Axis(int64_t source, int64_t result, int64_t kernel, int64_t 
   return all;
 }
 
-// Numbers that follow each other in the source, and the rows of packed weights that they meet.
-struct Segment {
-  int64_t source;  // in floats from where the first tap reads
-  int64_t row;
-  int64_t length;
-};
-
 // Adds one tap. Taps side by side in both make one segment; none is longer than a chunk.
 void Append(std::vector<Segment>& all, int64_t source, int64_t row, int64_t channels) {
   for (int64_t c = 0; c < channels; c += kChunk) {
@@ -132,35 +80,6 @@ void Append(std::vector<Segment>& all, int64_t source, int64_t row, int64_t chan
       all.push_back(next);
     }
   }
-}
-
-struct Pixel {
-  const float* source;
-  float* result;
-};
-
-// Adds segments [first, last) of P pixels up, V vectors wide.
-template <int P, int V>
-void Gather(const Pixel* pixels, const Segment* first, const Segment* last, const float* panel,
-            int64_t valid, bool add) {
-  Tile<P, V> tile;
-  tile.Clear();
-  for (const Segment* segment = first; segment != last; ++segment) {
-    const float* source[P];
-    for (int p = 0; p < P; ++p) source[p] = pixels[p].source + segment->source;
-    const float* w = panel + segment->row * V * kLanes;
-    for (int64_t c = 0; c < segment->length; ++c, w += V * kLanes) {
-      Vec wide[V];
-      for (int v = 0; v < V; ++v) wide[v] = reinterpret_cast<const Vec*>(w)[v];
-#pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) {
-        const float one = source[p][c];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) tile.sum[p][v] += wide[v] * one;
-      }
-    }
-  }
-  tile.Store([&](int p) { return pixels[p].result; }, valid, add);
 }
 
 // The same for one channel of the result, whose weights follow each other as the source does: a
@@ -255,35 +174,6 @@ std::vector<Strip> Strips(ffi::Span<const int64_t> in, ffi::Span<const int64_t> 
   return all;
 }
 
-// Pixels side by side that a strip meets: where x and the packed y of the first one are.
-struct Run {
-  const float* x;
-  const float* y;
-};
-
-// Adds the products of P channels of x and V vectors of y up over all pixels of the runs.
-template <int P, int V>
-void Scatter(const Run* first, const Run* last, int64_t length, int64_t channel, int64_t step,
-             float* w, int64_t outputs, int64_t valid, bool add) {
-  Tile<P, V> tile;
-  tile.Clear();
-  for (const Run* run = first; run != last; ++run) {
-    const float* x = run->x + channel;
-    const float* y = run->y;
-    for (int64_t i = 0; i < length; ++i, x += step, y += V * kLanes) {
-      Vec wide[V];
-      for (int v = 0; v < V; ++v) wide[v] = reinterpret_cast<const Vec*>(y)[v];
-#pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) {
-        const float one = x[p];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) tile.sum[p][v] += wide[v] * one;
-      }
-    }
-  }
-  tile.Store([&](int p) { return w + p * outputs; }, valid, add);
-}
-
 // The same for kTaps taps side by side, strides of one and one vector of y, of which a register
 // keeps what the next pixels need. Runs are whole rows of x, of `length` pixels, and of y, of
 // `outs`; tap k of pixel i of x meets pixel i + pad - k of y.
@@ -314,38 +204,6 @@ void ScatterRow(const Run* first, const Run* last, int64_t length, int64_t outs,
   for (int k = 0; k < kTaps; ++k)
     tile[k].Store([&](int p) { return w + (k * channels + p) * outputs; }, valid, add);
 }
-
-// Calls f with the compile-time constants nearest to the run-time ones.
-template <int P, int V, typename F>
-void WithHeight(int64_t height, const F& f) {
-  if (height == P) {
-    f(std::integral_constant<int, P>(), std::integral_constant<int, V>());
-  } else if constexpr (P > 1) {
-    WithHeight<P - 1, V>(height, f);
-  }
-}
-template <int V = kVectors, typename F>
-void WithTile(int64_t height, int64_t vectors, const F& f) {
-  if (vectors == V) {
-    WithHeight<Height(V), V>(height, f);
-  } else if constexpr (V > 1) {
-    WithTile<V - 1>(height, vectors, f);
-  }
-}
-
-// The largest tile height that splits `count` evenly.
-int64_t Share(int64_t count, int64_t vectors) {
-  return Ceil(count, Ceil(count, Height(static_cast<int>(vectors))));
-}
-
-// A block of channels of the result: kBlock of them, or what is left.
-struct Block {
-  int64_t first, valid, vectors;
-  Block(int64_t number, int64_t channels)
-      : first(number * kBlock),
-        valid(std::min(kBlock, channels - first)),
-        vectors(Ceil(valid, kLanes)) {}
-};
 
 // Weights as the tiles read them: [block][tap][source channel][channel of the block], with the
 // taps in the order in which they read the source.
@@ -590,26 +448,27 @@ ffi::Error ScatterImpl(ffi::ThreadPool pool, Image x, Image y, Result w, Result 
 }
 
 }  // namespace
+}  // namespace vrn
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_gather, GatherImpl,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Image>()
-                                  .Arg<Image>()
-                                  .Ret<Image>()
-                                  .Ret<Image>()
-                                  .Attr<ffi::Span<const int64_t>>("strides")
-                                  .Attr<ffi::Span<const int64_t>>("lows")
+XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_gather, vrn::GatherImpl,
+                              vrn::ffi::Ffi::Bind()
+                                  .Ctx<vrn::ffi::ThreadPool>()
+                                  .Arg<vrn::Image>()
+                                  .Arg<vrn::Image>()
+                                  .Ret<vrn::Image>()
+                                  .Ret<vrn::Image>()
+                                  .Attr<vrn::ffi::Span<const int64_t>>("strides")
+                                  .Attr<vrn::ffi::Span<const int64_t>>("lows")
                                   .Attr<bool>("transposed"));
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_scatter, ScatterImpl,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Image>()
-                                  .Arg<Image>()
-                                  .Ret<Image>()
-                                  .Ret<Image>()
-                                  .Attr<ffi::Span<const int64_t>>("strides")
-                                  .Attr<ffi::Span<const int64_t>>("lows"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_scatter, vrn::ScatterImpl,
+                              vrn::ffi::Ffi::Bind()
+                                  .Ctx<vrn::ffi::ThreadPool>()
+                                  .Arg<vrn::Image>()
+                                  .Arg<vrn::Image>()
+                                  .Ret<vrn::Image>()
+                                  .Ret<vrn::Image>()
+                                  .Attr<vrn::ffi::Span<const int64_t>>("strides")
+                                  .Attr<vrn::ffi::Span<const int64_t>>("lows"));
 
-extern "C" int64_t vrn_conv_lanes() { return kLanes; }
+extern "C" int64_t vrn_conv_lanes() { return vrn::kLanes; }

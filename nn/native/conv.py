@@ -1,6 +1,7 @@
 """The three maps of a convolution by the compiled library: float32, on CPU.
 
-They take the geometry and operands of `nn.conv` and return the same values. `conv.cc` says how.
+They take the geometry and operands of `nn.conv` and return the same values. `conv.cc` says how, and
+`winograd.cc` for 3x3 kernels and many channels, where it multiplies less.
 """
 
 import functools
@@ -16,9 +17,14 @@ from nn.native import build
 if TYPE_CHECKING:
     from nn.conv import Geometry
 
-TARGETS = ("vrn_conv_gather", "vrn_conv_scatter")
+TARGETS = ("vrn_conv_gather", "vrn_conv_scatter", "vrn_winograd_image", "vrn_winograd_kernel")
 # Kernels of more numbers are too large for a sum per thread: threads share the kernel out instead.
 _SMALL = 2**17
+# From how many channels, and which height and width of a result (of W: of y) on Winograd's form is
+# the faster one: below, it has more additions to pay than multiplications to save.
+_IMAGE, _KERNEL = (32, 4), (16, 8)
+# Numbers of a Winograd patch, and channels of a kernel's part that one thread sums up.
+_PATCH, _PART = 16, 64
 
 
 def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
@@ -34,38 +40,67 @@ def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Arra
 def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Array:
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     shape = (*geometry.kernel, x.shape[3], y.shape[3])
+    if _winograd(geometry, _KERNEL, geometry.out_size, shape[2:]):
+        chunks = -(-shape[2] // _PART) * -(-shape[3] // _PART)
+        parts = -(-4 * _threads() // chunks)
+        scratch = parts * _PATCH * shape[2] * shape[3]
+        return _call(TARGETS[3], x, y, shape, scratch, lows=_lows(geometry))
     size = int(np.prod(shape))
     parts = min(4 * _threads(), y.shape[0] * y.shape[1]) if size <= _SMALL else 1
-    return _call(TARGETS[1], geometry, x, y, shape, parts * size if parts > 1 else 0)
+    scratch = parts * size if parts > 1 else 0
+    return _call(TARGETS[1], x, y, shape, scratch, **_window(geometry))
 
 
 def _gather(
     geometry: "Geometry", source: jax.Array, w: jax.Array, shape: tuple[int, ...], transposed: bool
 ) -> jax.Array:
-    lanes = build.load().vrn_conv_lanes()
-    packed = w.shape[0] * w.shape[1] * source.shape[3] * (-(-shape[-1] // lanes) * lanes)
-    shape = (len(source), *shape)
-    return _call(TARGETS[0], geometry, source, w, shape, packed, transposed=transposed)
+    shape, channels = (len(source), *shape), source.shape[3]
+    if _winograd(geometry, _IMAGE, shape[1:3], (channels, shape[3])):
+        scratch, window = _PATCH * channels * shape[3], {"lows": _lows(geometry)}
+        return _call(TARGETS[2], source, w, shape, scratch, **window, transposed=transposed)
+    packed = w.shape[0] * w.shape[1] * channels * (-(-shape[3] // _lanes()) * _lanes())
+    window = _window(geometry)
+    return _call(TARGETS[0], source, w, shape, packed, **window, transposed=transposed)
+
+
+def _winograd(
+    geometry: "Geometry", least: tuple[int, int], size: tuple[int, ...], channels: tuple[int, ...]
+) -> bool:
+    """Whether there is a Winograd form and it is the faster one."""
+    return (
+        geometry.kernel == (3, 3)
+        and geometry.strides == (1, 1)
+        and min(channels) >= least[0]
+        and min(size) >= least[1]
+        and all(c % _lanes() == 0 for c in channels)
+    )
+
+
+def _lows(geometry: "Geometry") -> np.ndarray:
+    return np.array([low for low, _ in geometry.pads], np.int64)
+
+
+def _window(geometry: "Geometry") -> dict[str, np.ndarray]:
+    return {"strides": np.array(geometry.strides, np.int64), "lows": _lows(geometry)}
 
 
 def _call(
     target: str,
-    geometry: "Geometry",
     left: jax.Array,
     right: jax.Array,
     shape: tuple[int, ...],
     scratch: int,
-    **attributes: bool,
+    **attributes: np.ndarray | bool,
 ) -> jax.Array:
     """Calls the library with `scratch` numbers of memory beside the result."""
     results = [jax.ShapeDtypeStruct(size, jnp.float32) for size in (shape, (scratch,))]
-    return jax.ffi.ffi_call(target, results, vmap_method="sequential")(
-        left,
-        right,
-        strides=np.array(geometry.strides, np.int64),
-        lows=np.array([low for low, _ in geometry.pads], np.int64),
-        **attributes,
-    )[0]
+    call = jax.ffi.ffi_call(target, results, vmap_method="sequential")
+    return call(left, right, **attributes)[0]
+
+
+def _lanes() -> int:
+    """Floats in a vector of the processor."""
+    return build.load().vrn_conv_lanes()
 
 
 @functools.cache

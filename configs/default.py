@@ -127,7 +127,9 @@ def get_config() -> ml_collections.ConfigDict:
     vrn.input_size = 32
     vrn.blur = 1.0  # largest random blur in training, standard deviation in pixels; 0: none
     vrn.noise = 0.1  # largest random noise in training, of an image's range of 2; 0: none
-    vrn.positives = "real"  # real, or real+accepted (adds the real-like images of the pool)
+    # real, or real+accepted (adds the real-like images of the pool): of an expert's labels these are a
+    # guard of their own (0.85 without the other); automatic ones call half of the faults real-like.
+    vrn.positives = "real"
     vrn.batch = 32
     vrn.accumulate = 1  # micro-batches per update: less memory, the same update
     vrn.remat = False  # compute activations again instead of keeping them: less memory, slower

@@ -127,8 +127,8 @@ def get_config() -> ml_collections.ConfigDict:
     vrn.input_size = 32
     vrn.blur = 1.0  # largest random blur in training, standard deviation in pixels; 0: none
     vrn.noise = 0.1  # largest random noise in training, of an image's range of 2; 0: none
-    # real, or real+accepted (adds the real-like images of the pool). By an expert's labels these are
-    # a guard of their own (0.85 without the other); automatic ones call half of the faults so.
+    # real, or real+accepted (adds the pool's real-like images). By an expert's labels these are a
+    # guard of their own (0.85 without the other); automatic annotators call half of the faults so.
     vrn.positives = "real"
     vrn.batch = 32
     vrn.accumulate = 1  # micro-batches per update: less memory, the same update

@@ -114,7 +114,7 @@ def get_config() -> ml_collections.ConfigDict:
     extract.max_rounds = 3  # pools of first_per_class each, before giving up
 
     config.vrn = vrn = ml_collections.ConfigDict()
-    vrn.depth = 18  # 18, 34, 50 or 101
+    vrn.depth = 18  # 18, 34, 50 or 101; 34 gained nothing on phantoms (docs/results/truth.md)
     vrn.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     vrn.width = 16  # channels of the first stage; 64 is the published ResNet
     vrn.dtype = "float32"  # of the products, or bfloat16

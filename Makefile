@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo review test lint clean
 
 install: .venv/installed
 
@@ -15,6 +15,9 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/python -m launch.pipeline --config=configs/digits.py --workdir=runs/digits
+
+review: demo
+	$(BIN)/python -m launch.review --config=configs/digits.py --workdir=runs/digits
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile

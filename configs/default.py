@@ -98,7 +98,9 @@ def get_config() -> ml_collections.ConfigDict:
     features.checkpoint_every = 200
 
     config.annotate = annotate = ml_collections.ConfigDict()
-    annotate.method = "ensemble"  # knn, consistency, sklearn:NAME(key=value) or ensemble
+    # knn, consistency, sklearn:NAME(key=value) or ensemble; review: what people said of the pool;
+    # review+NAME: what they said, and NAME, which learns from it if it learns, for the rest.
+    annotate.method = "ensemble"
     annotate.members = ("knn", "consistency", "sklearn:SVC")  # of the ensemble
     annotate.threshold = 0.25  # non-real-like: less realistic than all but this share of reals
     annotate.neighbours = 3  # k of the k-NN realism
@@ -106,6 +108,23 @@ def get_config() -> ml_collections.ConfigDict:
     # (docs/results/truth.md).
     annotate.given = ""  # labels.parquet of an expert for (part of) this pool; "" for none
     annotate.confident_share = 0.2  # extremes that stand in for given labels where none are
+
+    # Reader studies (docs/review.md). Of all of it only `rule` and the labels given count for the
+    # stages, and only where annotate.method asks for them.
+    config.review = review = ml_collections.ConfigDict()
+    review.name = "main"  # of the study; a run may have several
+    review.database = ""  # URL of SQLAlchemy; "" is review/review.sqlite of the work directory
+    review.raters = ("rater-1",)  # pseudonyms, never names
+    review.labels = "three"  # real-like, unsure, non-real-like; five: surer ones too; turing: real?
+    review.pool = "first"  # or second: whose images are shown
+    review.images = 0  # of the pool, drawn at random; 0: all
+    review.real_share = 0.1  # of what is shown: validation images, hidden among the synthetic ones
+    review.repeats = 0.05  # share of the images that every rater sees twice
+    review.raters_per_image = 0  # each image goes to so many of the raters; 0: to all
+    review.order = "random"  # active: first those of which the VRN is least certain
+    review.seed = 0  # of draws, orders and assignment
+    review.rule = "majority"  # of several raters, or weighted by their agreement; a tie is unsure
+    review.faults = ("anatomy", "texture", "artefact", "contrast")  # tags at hand; others are typed
 
     config.extract = extract = ml_collections.ConfigDict()
     extract.held_out = 0.4  # of the annotated pool: half calibrates, half measures the VRN

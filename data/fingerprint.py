@@ -6,14 +6,15 @@ import pathlib
 
 from data import tables
 from data.errors import UserError
-from data.folders import file_names
+from data.folders import CLASS_NAMES, file_names
 
 
 def fingerprint(spec: str, labels: str = "") -> str:
     """Returns a digest of what `spec` points to.
 
-    A file counts with its bytes, a folder with the names and sizes of its files, a tfds name with
-    itself (tfds versions its data), a table of labels with its bytes.
+    A file counts with its bytes, a folder with the names and sizes of its files and the lines of
+    its class_names.txt, which may change places, a tfds name with itself (tfds versions its data),
+    a table of labels with its bytes.
 
     Args:
       spec: 'tfds:NAME', 'npz:PATH', 'folder:PATH' and so on, as for `data.sources.open_source`.
@@ -38,7 +39,9 @@ def fingerprint(spec: str, labels: str = "") -> str:
         return tables.file_sha256(path)
     hasher = hashlib.sha256()
     for name in file_names(path, hidden=True):
-        hasher.update(_bytes(f"{name}\0{os.path.getsize(path / name)}\0"))
+        hasher.update(_bytes(f"{name}\0{os.path.getsize(f'{path}/{name}')}\0"))
+        if name == CLASS_NAMES:
+            hasher.update((path / name).read_bytes())
     return hasher.hexdigest()
 
 
@@ -58,7 +61,7 @@ def stamp(spec: str) -> str:
     hasher = hashlib.sha256(spec.encode())
     for name in names:
         try:
-            facts = os.stat(path / name)
+            facts = os.stat(f"{path}/{name}" if name else path)
             known = f"{facts.st_size}\0{facts.st_mtime_ns}"
         except OSError:
             known = ""

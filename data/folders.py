@@ -6,8 +6,11 @@ import re
 import stat
 from collections.abc import Iterator
 
+from data import texts
 from data.errors import UserError
 
+# A file of a source: names of classes in label order, one a line.
+CLASS_NAMES = "class_names.txt"
 # What the system's bytes that are not UTF-8 are in Python's text.
 _BYTE = re.compile("[\udc80-\udcff]")
 
@@ -59,13 +62,8 @@ def hindrance(path: str) -> str | None:
 
 def _below(folder: str, start: str, hidden: bool, unreadable: bool) -> Iterator[str]:
     try:
-        with os.scandir(folder) as listed:
-            # Of every entry only its name, and whether it is a folder, is kept.
-            found = [
-                f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
-                for entry in listed
-                if hidden or not entry.name.startswith(".")
-            ]
+        # The name of a folder stands for those of its files, which all come in its place.
+        names = texts.in_order(_entries(folder, hidden), key=lambda name: name.rstrip("/"))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -74,13 +72,19 @@ def _below(folder: str, start: str, hidden: bool, unreadable: bool) -> Iterator[
         if unreadable:
             yield start
         return
-    # The name of a folder stands for those of its files, which all come in its place.
-    found.sort(key=lambda name: name.rstrip("/"))
-    for name in found:
+    for name in names:
         if name.endswith("/"):
             yield from _below(f"{folder}/{name[:-1]}", start + name, hidden, unreadable)
         elif _is_file(f"{folder}/{name}", unreadable):
             yield start + name
+
+
+def _entries(folder: str, hidden: bool) -> Iterator[str]:
+    """Names in a folder, those of folders with '/' at their end."""
+    with os.scandir(folder) as listed:
+        for entry in listed:
+            if hidden or not entry.name.startswith("."):
+                yield f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 
 def _is_file(path: str, unreadable: bool) -> bool:

@@ -122,6 +122,15 @@ def resize(image: np.ndarray, size: int | tuple[int, ...]) -> np.ndarray:
     return _as_stored(np.stack(resized, axis=-1), image.dtype)
 
 
+def nearest(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resize [H, W] or [D, H, W] to a shape; each pixel is the one that its centre falls into."""
+    places = [
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for old, new in zip(mask.shape, shape, strict=True)
+    ]
+    return mask[np.ix_(*places)]
+
+
 def _resize_plane(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(plane))
     return np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Records of a shard: what a killed run loses at most.
 SHARD_ROWS = 1 << 14
 # Records are read in blocks of at most this size, and of at least one record.
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 
 
 def blocks(

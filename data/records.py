@@ -244,7 +244,7 @@ class StoredRecords(RecordsBase):
     """Records too large for memory: labels and ids are held, pixels are read when asked for.
 
     Attributes:
-        order: int64 [N], the rows of what is stored.
+        order: integers [N], the rows of what is stored.
     """
 
     def __init__(self, stored: _Stored, order: np.ndarray, columns: "Columns") -> None:
@@ -271,6 +271,10 @@ class StoredRecords(RecordsBase):
             synthetic=columns.synthetic,
         )
         return StoredRecords(self._stored, self.order[chosen], part)
+
+    def stored_in(self, stored: _Stored) -> "StoredRecords":
+        """The same records with other images, in the same rows of ``stored``."""
+        return StoredRecords(stored, self.order, self._columns)
 
     def without_labels(self) -> "StoredRecords":
         """See `Records.without_labels`."""

@@ -127,7 +127,7 @@ def make_splits(
             "out, or give all images as one split."
         )
     made = marks.marked(rest.ids)  # by a network: apart from all that counts as real
-    available = np.flatnonzero(~made)
+    available = np.flatnonzero(~made).astype(np.int32)  # half the memory of a million files
     real = rest.labels[available]
     total = np.bincount(real[real >= 0], minlength=len(rest.class_names))
     sets = dict(own)
@@ -178,7 +178,7 @@ def check_disjoint(spec: str, named: Mapping[str, Records]) -> None:
 def _groups_of(records: Records, indices: np.ndarray) -> np.ndarray:
     """Group number per image at ``indices``; an unknown group ('') is a group of its own."""
     if records.groups is None:
-        return np.arange(len(indices))
+        return np.arange(len(indices), dtype=np.int32)
     groups = records.groups[indices]
     numbers, _ = texts.numbers(groups)
     unknown = np.flatnonzero(numbers == 0)  # '' is the first of all

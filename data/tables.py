@@ -7,13 +7,14 @@ therefore sees the old content or the new one, never half of it, even after ``ki
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
 import shutil
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from data.errors import UserError, reason
 PathLike = str | os.PathLike[str]
 
 KEY = ".key"  # file of a folder that `resumable_dir` makes
+_BLOCK = 1 << 12  # rows that are in memory at a time
 
 
 def fsync(path: pathlib.Path) -> None:
@@ -235,6 +237,26 @@ def parquet_writer(path: PathLike, schema: pa.Schema) -> Iterator[pq.ParquetWrit
     """Yield a writer of row groups to one parquet file, atomically."""
     with atomic_file(path) as aside, pq.ParquetWriter(aside, schema) as writer:
         yield writer
+
+
+def in_blocks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Items in lists of at most so many."""
+    items = iter(items)
+    while block := list(itertools.islice(items, size)):
+        yield block
+
+
+def on_disk(path: PathLike, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table that lies in a file, Arrow's own format, and is read when it is needed."""
+    with (
+        atomic_file(path) as aside,
+        pa.OSFile(str(aside), "wb") as file,
+        pa.ipc.new_file(file, schema) as writer,
+    ):
+        for block in in_blocks(rows, _BLOCK):
+            writer.write_batch(pa.RecordBatch.from_pylist(block, schema))
+    with pa.memory_map(os.fspath(path)) as file:
+        return pa.ipc.open_file(file).read_all()
 
 
 @contextlib.contextmanager

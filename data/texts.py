@@ -1,8 +1,12 @@
 """Columns of short texts in little memory: a million paths are not a million objects."""
 
+import heapq
+import itertools
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +14,8 @@ import pyarrow.compute as pc
 
 # Rows that are NumPy or Python texts at a time.
 _BLOCK = 1 << 14
+# Texts that are sorted at a time, and that are read back at a time of each run that was.
+_RUN, _PIECE = 1 << 15, 1 << 8
 
 
 class Texts(Sequence[str]):
@@ -41,9 +47,7 @@ class Texts(Sequence[str]):
         if isinstance(index, int | np.integer):
             row = range(len(self))[index] if self._rows is None else self._rows[index]
             return self._content[int(row)].as_py()
-        if self._rows is None and isinstance(index, slice):
-            return Texts(self._content, np.arange(len(self))[index])
-        rows = np.arange(len(self)) if self._rows is None else self._rows
+        rows = np.arange(len(self), dtype=np.int32) if self._rows is None else self._rows
         return Texts(self._content, rows[index])
 
     def __iter__(self) -> Iterator[str]:
@@ -77,6 +81,8 @@ class Writer:
     def __init__(self, path: pathlib.Path) -> None:
         """Begin both files."""
         self._paths = path, path.with_name(f"{path.name}.ends")
+        for old in filter(pathlib.Path.exists, self._paths):
+            old.unlink()  # it may be mapped still, so it is not written over
         self._content, self._ends = (path.open("wb") for path in self._paths)
         self._ends.write(np.int64(0).tobytes())
         self._count = self._bytes = 0
@@ -103,6 +109,14 @@ class Writer:
 
 
 Column = Texts | np.ndarray
+
+
+def column(path: pathlib.Path, found: pa.ChunkedArray) -> Texts:
+    """Puts a whole column on disk, see `Writer`."""
+    writer = Writer(path)
+    for chunk in found.chunks:
+        writer.write(pa.chunked_array([chunk]))
+    return writer.close()
 
 
 def blocks(column: Column) -> Iterator[np.ndarray]:
@@ -155,6 +169,62 @@ def hashes(column: Column) -> np.ndarray:
     """Numbers [N], `hash` of every text: the same for the same one, in this process alone."""
     texts = (text for block in blocks(column) for text in block.tolist())
     return np.fromiter(map(hash, texts), np.int64, len(column))
+
+
+class Lookup:
+    """Finds the rows of a column that hold a text, with 16 bytes of memory for each row."""
+
+    def __init__(self, column: Column) -> None:
+        """Look at all texts of ``column`` once."""
+        self._column, found = column, hashes(column)
+        self._order = np.argsort(found, kind="stable")
+        self._hashes = found[self._order]
+
+    def rows(self, words: Sequence[str]) -> dict[str, list[int]]:
+        """{text: its rows in order} of those of some texts that the column has."""
+        wanted = hashes(np.array(words, np.str_))
+        starts, ends = (np.searchsorted(self._hashes, wanted, side) for side in ("left", "right"))
+        return {
+            words[i]: rows
+            for i in np.flatnonzero(starts < ends)
+            if (rows := [row for row in self._order[starts[i] : ends[i]].tolist()
+                         if self._column[row] == words[i]])
+        }  # fmt: skip
+
+
+def in_order(words: Iterable[str], key: Callable[[str], str] | None = None) -> Iterator[str]:
+    """Texts sorted by themselves or by ``key``, all taken before the first is given.
+
+    Where there are many they lie on disk meanwhile, as runs that are sorted each.
+    """
+    words = iter(words)
+    run = sorted(itertools.islice(words, _RUN), key=key)
+    if len(run) < _RUN:
+        return iter(run)
+    file, starts = tempfile.TemporaryFile(), []  # noqa: SIM115 (closed when all is read)
+    while run:
+        starts.append(file.tell())
+        for first in range(0, len(run), _PIECE):
+            pickle.dump(run[first : first + _PIECE], file)
+        pickle.dump([], file)
+        run = sorted(itertools.islice(words, _RUN), key=key)
+    return _merged(file, starts, key)
+
+
+def _merged(
+    file: BinaryIO, starts: Sequence[int], key: Callable[[str], str] | None
+) -> Iterator[str]:
+    with file:
+        yield from heapq.merge(*(_run(file, start) for start in starts), key=key)
+
+
+def _run(file: BinaryIO, place: int) -> Iterator[str]:
+    """The texts of a run, a piece at a time: the others are read in between."""
+    file.seek(place)
+    while piece := pickle.load(file):
+        place = file.tell()
+        yield from piece
+        file.seek(place)
 
 
 def _arrow(texts: np.ndarray) -> pa.LargeStringArray:

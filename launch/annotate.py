@@ -3,8 +3,10 @@
 python -m launch.annotate --config=configs/digits.py --workdir=runs/digits
 """
 
+import importlib
 import pathlib
 import time
+import types
 
 import ml_collections
 import numpy as np
@@ -15,18 +17,25 @@ from launch import cli, distributed, prepare, rng, stage, train_features
 from vrn import annotators, labels
 from vrn.features import Described, FeatureSpace
 
+REVIEW = "review"
+
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/annotation/labels.parquet`: by method, members and expert."""
     settings = {"annotate": config.annotate.to_dict(), "seed": config.seed}
     if config.annotate.given:
         settings["given"] = _digest(config.annotate.given)
+    reviewed = None
+    if is_reviewed(config):
+        # Read once: raters may go on while this runs.
+        reviewed = distributed.on_main(lambda: _reviewed(config, workdir))
+        settings["review"] = {"rule": config.review.rule, "labels": reviewed.digest()}
     needs = ("data", "features", "pools/first")
     begun = stage.begin(workdir, "annotation", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "annotation"
     space = train_features.open_features(config, workdir)  # by all: orbax waits for them
-    distributed.on_main(lambda: _annotate(config, workdir, begun, space))
+    distributed.on_main(lambda: _annotate(config, workdir, begun, space, reviewed))
     return begun.folder
 
 
@@ -35,6 +44,7 @@ def _annotate(
     workdir: pathlib.Path,
     begun: stage.Stage,
     space: FeatureSpace,
+    reviewed: labels.Labels | None,
 ) -> None:
     pool = pools.open_pool(workdir / "pools" / "first")
     described = space.describe(pool)
@@ -42,13 +52,21 @@ def _annotate(
         train=space.describe(prepare.open_split(workdir, "train")),
         held_out=space.describe(prepare.open_split(workdir, "val")),
     )
-    parts = [] if not config.annotate.given else [_expert(config.annotate.given, pool.ids)]
-    given = labels.resolve(parts[0], pool.ids) if parts else None
-    method, members = config.annotate.method, config.annotate.members
+    method, members = automatic_method(config), config.annotate.members
+    if reviewed is not None:
+        parts = [reviewed]
+        given = labels.resolve(_final(reviewed, method), pool.ids)
+        cli.say(
+            f"annotation: review: {np.sum(given == 1)} real-like, {np.sum(given == 0)} not, "
+            f"{np.sum(given < 0)} undecided or not reviewed"
+        )
+    else:
+        parts = [] if not config.annotate.given else [_expert(config.annotate.given, pool.ids)]
+        given = labels.resolve(parts[0], pool.ids) if parts else None
     if given is None and annotators.needs_labels(method, members):
         given = _self_labelled(config, described, real)
     raters = dict.fromkeys((*(members if method == "ensemble" else ()), method))
-    for rater in raters:
+    for rater in filter(None, raters):
         began = time.monotonic()
         scores = annotators.annotate(
             rater,
@@ -75,9 +93,55 @@ def verdicts(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> np.nda
     stage.require(workdir, "annotation")
     table = labels.read_labels(workdir / "annotation" / "labels.parquet")
     pool = pools.open_pool(workdir / "pools" / "first")
-    final = labels.AUTO + config.annotate.method
-    automatic = np.array([rater.startswith(labels.AUTO) for rater in table.rater])
-    return labels.resolve(table.where(~automatic | (table.rater == final)), pool.ids)
+    return labels.resolve(_final(table, automatic_method(config)), pool.ids)
+
+
+def is_reviewed(config: ml_collections.ConfigDict) -> bool:
+    """Whether people's labels come from a study of `launch.review`."""
+    return config.annotate.method.partition("+")[0] == REVIEW
+
+
+def automatic_method(config: ml_collections.ConfigDict) -> str:
+    """The annotator of what nobody has reviewed; '' where there is none."""
+    method = config.annotate.method
+    return method.partition("+")[2] if is_reviewed(config) else method
+
+
+def _final(table: labels.Labels, method: str) -> labels.Labels:
+    """The rows that count: of the raters of a study only what they say together."""
+    automatic = np.char.startswith(table.rater, labels.AUTO)
+    together = np.char.startswith(table.rater, labels.TOGETHER)
+    people = together if together.any() else ~automatic
+    return table.where(people | (table.rater == labels.AUTO + method))
+
+
+def _reviewed(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> labels.Labels:
+    """What the raters of the study have said of the first pool.
+
+    Raises:
+      UserError: there is no study of this pool, or no label yet.
+    """
+    opening, consensus = _review("launch.review.opening"), _review("vrn.review.consensus")
+    pool = pools.open_pool(workdir / "pools" / "first", hold=False)
+    ratings = opening.begun(config, workdir).ratings()
+    table = consensus.table(ratings, pool.ids, opening.rule(config))
+    if not np.char.startswith(table.rater, labels.TOGETHER).any():
+        raise UserError(
+            f"The study {config.review.name!r} has no label of this first pool yet; run `python "
+            "-m launch.review` with the same --config and --workdir and label some."
+        )
+    return table
+
+
+def _review(module: str) -> types.ModuleType:
+    """A module of the review, whose packages are an extra that most runs do without."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"--config.annotate.method=review needs the package {error.name}; run `pip install "
+            "vrn[review]`."
+        ) from error
 
 
 def _digest(path: str) -> str:

@@ -69,10 +69,11 @@ def look(spec: str, data: ml_collections.ConfigDict, workdir: pathlib.Path | Non
     sentences = findings.findings(seen, doubles, data.max_unreadable)
     text = suggest.config(seen, options, name)
     folder = (workdir or pathlib.Path("runs") / name) / "data_check"
-    tables.write_json(folder / "check.json", _numbers(seen, doubles, sentences))
+    groups = data_page.subgroups(seen)
+    tables.write_json(folder / "check.json", _numbers(seen, doubles, sentences, groups))
     for file, content in (
         ("config.py", text),
-        ("index.html", data_page.render(seen, doubles, sentences, text)),
+        ("index.html", data_page.render(seen, doubles, sentences, groups, text)),
     ):
         with tables.atomic_file(folder / file) as aside:
             aside.write_text(content, encoding="utf-8")
@@ -93,7 +94,10 @@ def _tell(seen: survey.Survey, sentences: list[findings.Finding]) -> None:
 
 
 def _numbers(
-    seen: survey.Survey, doubles: findings.Doubles, sentences: list[findings.Finding]
+    seen: survey.Survey,
+    doubles: findings.Doubles,
+    sentences: list[findings.Finding],
+    groups: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What the page says, for programs."""
     pairs = [
@@ -111,7 +115,7 @@ def _numbers(
         "source": seen.spec,
         "images": len(seen),
         "counts": data_page.counts(seen),
-        "subgroups": data_page.subgroups(seen),
+        "subgroups": groups,
         "findings": [{"level": one.level, "text": one.text} for one in sentences],
         "duplicates": {"pairs": len(doubles.pairs), "listed": pairs},
         "files": seen.files,

@@ -67,6 +67,12 @@ def annotated_pool(
             return
         except NotEnoughNegatives as error:
             shortage = error
+        if annotate.is_reviewed(config) and not annotate.automatic_method(config):
+            raise UserError(  # more images would be of no use: nobody has seen them
+                f"{shortage} Review more images with `python -m launch.review`, then pass "
+                "--overwrite; or let an annotator judge the rest with "
+                "--config.annotate.method=review+sklearn:SVC."
+            )
         cli.say(f"extraction: {shortage} (round {rounds} of {limit})")
     raise UserError(
         f"{shortage} This was round {limit} of --config.extract.max_rounds={limit}: raise it, or "

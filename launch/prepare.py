@@ -13,12 +13,13 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from data import fingerprint, record_writer, records, sources, split_files, splits, tables
+from data import fingerprint, record_writer, records, shards, sources, split_files, splits, tables
 from data.errors import UserError
 from launch import cli, distributed, stage
 
 SPLITS = split_files.NAMES
 IMPORTED = "imported"  # synthetic images of the source
+MASKS = "masks"  # folder of record sets
 # Where the source lies, who reads it and how batches are made does not change the records; what it
 # holds does.
 _NOT_IN_RECORDS = (
@@ -29,7 +30,7 @@ _AXIS, _STRIDE, _SALT = ("nifti",), ("video",), ("dicom", "nifti", "video")
 # Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
 _SPOOL, _FACTS = ".spool", ".facts.json"
 # What another version of the program left unfinished is begun again if it is laid out otherwise.
-_LAYOUT = "layout 3"
+_LAYOUT = "layout 4"
 
 
 @distributed.main_only
@@ -101,6 +102,7 @@ def _make(
         description=f"from {data.source}",
         shard_rows=record_writer.SHARD_ROWS,
     )
+    _write_masks(data, source, parts, aside)
     split_files.write(aside / "splits.parquet", made)
     facts = _tell(source, aside, folder)
     counts = {name: _counts(part) for name, part in parts.items()}
@@ -108,6 +110,28 @@ def _make(
         cli.say(f"data: {name}: " + ", ".join(f"{k} {v}" for k, v in count.items()))
     names = list(made.train.class_names)
     return {"counts": counts, **facts, "digest": made.digest(), "class_names": names}
+
+
+def _write_masks(
+    data: ml_collections.ConfigDict,
+    source: sources.Source,
+    parts: dict[str, records.Records],
+    aside: pathlib.Path,
+) -> None:
+    """Writes the masks of the images that have one as record sets of their own."""
+    masks = {name: source.spool.masks(part) for name, part in parts.items()}
+    masks = {name: found for name, found in masks.items() if found is not None}
+    if not masks:
+        return
+    (aside / MASKS).mkdir(exist_ok=True)
+    record_writer.fill(
+        aside / MASKS,
+        masks,
+        name="masks",
+        description=f"masks from {data.source}",
+        shard_rows=record_writer.SHARD_ROWS,
+    )
+    cli.say("data: masks: " + ", ".join(f"{name} {len(found)}" for name, found in masks.items()))
 
 
 def _split(data: ml_collections.ConfigDict, source: sources.Source) -> splits.Splits:
@@ -131,7 +155,8 @@ def _split(data: ml_collections.ConfigDict, source: sources.Source) -> splits.Sp
 def _clear(folder: pathlib.Path) -> None:
     """Deletes what only records in the making need, if it is there."""
     tables.remove_replaced(folder)
-    record_writer.clear(folder)
+    for part in (folder, folder / MASKS):
+        record_writer.clear(part)
     shutil.rmtree(folder / _SPOOL, ignore_errors=True)
     for name in (_FACTS, tables.KEY):
         (folder / name).unlink(missing_ok=True)
@@ -151,6 +176,16 @@ def open_split(workdir: pathlib.Path, split: str) -> records.Records:
             "launch.prepare with --overwrite, which puts them apart."
         )
     return found
+
+
+def open_masks(workdir: pathlib.Path, split: str) -> records.Records | None:
+    """Opens the masks of a split: records `[H, W, 1]` uint8 with the ids of their images.
+
+    Images without a mask are not among them; None where none has one.
+    """
+    stage.require(workdir, "data")
+    folder = workdir / "data" / MASKS
+    return records.open_records(folder, split) if shards.has_split(folder, split) else None
 
 
 def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     begun = stage.begin(workdir, "vrn", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "vrn"
-    trainer = _trainer(config, workdir)
+    trainer = open_trainer(config, workdir)
     params = trainer.train(
         _parts(config, workdir),
         begun.folder,
@@ -43,7 +43,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         strength=1.0,
         tensorboard=config.tensorboard,
     )
-    score = _scorer(trainer.spec, params, config.vrn.batch)
+    score = scorer(trainer.spec, params, config.vrn.batch)
     distributed.on_main(lambda: _measure(config, workdir, begun.folder, score))
     begun.finish(digest=models.tree_digest(params))
     return begun.folder
@@ -106,11 +106,18 @@ def open_vrn(
 ) -> tuple[classifier.ClassifierSpec, Any]:
     """Opens the trained VRN: its spec and parameters."""
     stage.require(workdir, "vrn")
-    trainer = _trainer(config, workdir)
+    trainer = open_trainer(config, workdir)
     return trainer.spec, trainer.restore(workdir / "vrn")
 
 
-def _scorer(spec: classifier.ClassifierSpec, params: Any, batch: int) -> Score:
+def open_scorer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Score:
+    """The trained VRN as a function of images to log-odds of real-like, float [N]."""
+    spec, params = open_vrn(config, workdir)
+    return scorer(spec, params, config.vrn.batch)
+
+
+def scorer(spec: classifier.ClassifierSpec, params: Any, batch: int) -> Score:
+    """A VRN as a function of images to log-odds of real-like, float [N]."""
     predict = jax.jit(functools.partial(classifier.predict, spec=spec))
 
     def score(images: Records) -> np.ndarray:
@@ -119,7 +126,8 @@ def _scorer(spec: classifier.ClassifierSpec, params: Any, batch: int) -> Score:
     return score
 
 
-def _trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models.Trainer:
+def open_trainer(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> models.Trainer:
+    """Trains VRNs on images of this run."""
     shape = prepare.open_split(workdir, "train").image_shape
     return models.Trainer(models.vrn_spec(config), shape, config, "vrn")
 

@@ -134,14 +134,21 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"{config.target.arms!r}: 'train' and the arm 'imported', which alone trains on "
             "synthetic images of the source, go together; give both or neither"
         )
-    methods = (config.annotate.method, *config.annotate.members)
-    for name in methods:
+    review, _, method = config.annotate.method.partition("+")
+    methods = (method if review == "review" else config.annotate.method, *config.annotate.members)
+    if review == "review" and config.annotate.given:
+        raise UserError(
+            f"--config.annotate.given={config.annotate.given} and annotate.method="
+            f"{config.annotate.method} both name an expert's labels; give one of them"
+        )
+    for name in methods if config.annotate.method != "review" else methods[1:]:
         if name.startswith(estimators.PREFIX):
             estimators.parse(name)
         elif name not in (*annotators.LABEL_FREE, "ensemble"):
             raise UserError(
                 f"--config.annotate: there is no annotator '{name}'; choose from "
-                f"{', '.join(annotators.LABEL_FREE)}, ensemble and {estimators.PREFIX}NAME"
+                f"{', '.join(annotators.LABEL_FREE)}, ensemble, {estimators.PREFIX}NAME, review "
+                "and review+ANNOTATOR"
             )
 
 

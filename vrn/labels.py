@@ -7,6 +7,7 @@ are named 'auto:<annotator>', so that a person's word can overrule them.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from data.errors import UserError
 
 KINDS = ("non-real-like", "real-like")
 AUTO = "auto:"
+TOGETHER = "review:"  # what the raters of a study say together, by the rule after the colon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.sample_id)
+
+    def digest(self) -> str:
+        """SHA-256 over who said what of which image."""
+        columns = (map(str, column) for column in (self.sample_id, self.rater, self.score))
+        rows = zip(*columns, strict=True)
+        return hashlib.sha256("\n".join(sorted(map("\t".join, rows))).encode()).hexdigest()
 
     def where(self, rows: np.ndarray) -> Labels:
         """The rows that `rows` (indices or a mask) selects."""

@@ -149,7 +149,8 @@ def _resized(image: Image, shape: tuple[int, ...]) -> Image:
     # Edges stay where they are, so the centre of the first voxel does not.
     affine = _moved(image.affine, zooms, [(zoom - 1) / 2 for zoom in zooms])
     values = images.resize(image.values, shape)
-    return image.replace(values=values, spacing=spacing, affine=affine)
+    mask = None if image.mask is None else images.nearest(image.mask, shape)
+    return image.replace(values=values, spacing=spacing, affine=affine, mask=mask)
 
 
 def _moved(
@@ -170,15 +171,27 @@ def _middle(shape: tuple[int, ...], frame: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _framed(image: Image, corner: tuple[int, ...], shape: tuple[int, ...]) -> Image:
-    """The frame of a shape that begins at a corner, which may lie outside: there it is black."""
-    values = np.full((*shape, image.values.shape[-1]), image.darkest, image.values.dtype)
-    image = image.replace(affine=_moved(image.affine, [1.0] * len(shape), corner))
+    """The frame of a shape that begins at a corner, which may lie outside: there it is black.
+
+    Its mask is 0 there.
+    """
+    affine = _moved(image.affine, [1.0] * len(shape), corner)
+    values = _cut(image.values, corner, (*shape, image.values.shape[-1]), image.darkest)
+    mask = None if image.mask is None else _cut(image.mask, corner, shape, 0)
+    return image.replace(affine=affine, values=values, mask=mask)
+
+
+def _cut(
+    array: np.ndarray, corner: tuple[int, ...], shape: tuple[int, ...], outside: float
+) -> np.ndarray:
+    """The part of an array that begins at a corner of its first axes."""
+    part = np.full(shape, outside, array.dtype)
     inside, there = [], []
-    for start, length, size in zip(corner, shape, image.values.shape[:-1], strict=True):
+    for start, length, size in zip(corner, shape, array.shape, strict=False):
         first, last = max(start, 0), min(start + length, size)
         if first >= last:
-            return image.replace(values=values)
+            return part
         inside.append(slice(first - start, last - start))
         there.append(slice(first, last))
-    values[tuple(inside)] = image.values[tuple(there)]
-    return image.replace(values=values)
+    part[tuple(inside)] = array[tuple(there)]
+    return part

@@ -24,6 +24,7 @@ class Image:
             NaN where unknown, or none at all.
         window: ends of the window in the file's header, in its units; NaN where there is none.
         affine: [4, 4] from voxels (d, h, w, 1) to mm, or None; see `Picture`.
+        mask: [H, W], or [D, H, W] of a volume, uint8, or None; it follows the frame of the values.
     """
 
     values: np.ndarray
@@ -33,6 +34,7 @@ class Image:
     spacing: tuple[float, ...] = ()
     window: tuple[float, float] = UNKNOWN
     affine: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
     @property
     def in_units(self) -> bool:

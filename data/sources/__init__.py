@@ -94,7 +94,7 @@ def open_source(
     stored, report = read(
         listing, spool, size=size, channels=channels, options=options, processes=processes
     )
-    splits = stored.records(listing.splits())
+    splits = stored.records(listing.entries.splits())
     for name, records in splits.items():
         marks.refuse(where, name, records.ids, options.synthetic)
         present = np.bincount(
@@ -118,7 +118,7 @@ def list_source(
         kind: left side of the source's specification.
         where: right side of it.
         data_dir: of tfds.
-        folder: for files that a kind needs while it is read.
+        folder: for files that are needed while the source is read.
         options: of folders of files.
 
     Raises:
@@ -141,19 +141,19 @@ def list_source(
     if kind == "folder":
         from data.sources import folder as images
 
-        return images.list_folder(path, options)
+        return images.list_folder(path, folder, options)
     if kind == "video":
         from data.sources import video
 
-        return video.list_video(path, options)
+        return video.list_video(path, folder, options)
     if kind == "dicom":
         if options.axis == VOLUME:
             from data.sources import series
 
-            return series.list_series(path, options)
+            return series.list_series(path, folder, options)
         from data.sources import dicom
 
-        return dicom.list_dicom(path, options)
+        return dicom.list_dicom(path, folder, options)
     from data.sources import nifti
 
-    return nifti.list_nifti(path, options)
+    return nifti.list_nifti(path, folder, options)

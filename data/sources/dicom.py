@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from data import preprocess
 from data.errors import RefusedError
-from data.sources import labels, limits, native
+from data.sources import labels, limits, masks, native
 from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 _SUFFIXES = (".dcm", ".dicom")
@@ -50,7 +50,7 @@ _NO_IMAGES = {
 }
 
 
-def list_dicom(path: pathlib.Path, options: Options) -> Listing:
+def list_dicom(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<file>, PATH/<split>/<class>/<file>, or files anywhere with a table.
 
     Files are found by their content. Those of one PatientID are one group; where it is empty, those
@@ -59,7 +59,7 @@ def list_dicom(path: pathlib.Path, options: Options) -> Listing:
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, find_files, options.labels, "dicom")
+    entries, names = labels.entries(path, find_files, options.labels, "dicom", folder)
     windowed = not preprocess.works_in_units(preprocess.parse(options.preprocess, 1))
     shown = functools.partial(decode, windowed=windowed)
     return Listing(entries, names, shown, "dicom", str(path))
@@ -106,6 +106,8 @@ def decode(entry: Entry, windowed: bool = True) -> Decoded:
         pictures = _colour(dataset, apply_color_lut(frames[..., 0], dataset))
     else:
         pictures = _colour(dataset, frames)
+    if len(frames) == 1:
+        pictures = [masks.attached(picture, entry) for picture in pictures]
     return Decoded(pictures, owner=owner(dataset, entry))
 
 

@@ -3,14 +3,13 @@
 import csv
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data import texts
+from data import tables, texts
 from data.errors import UserError, reason
 
 _KNOWN = ("label", "patient", "site", "split", "mask")
@@ -22,33 +21,36 @@ class LabelTable:
 
     Attributes:
         files: what the rows name [N], with '/' between the parts.
+        masks: likewise what they name as masks, '' where they name none.
         further: columns besides those that `docs/data.md` explains.
     """
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, folder: pathlib.Path) -> None:
         """Read a CSV or Parquet file.
+
+        Args:
+            path: of the table.
+            folder: takes its rows, from which they are read one by one.
 
         Raises:
             UserError: as `read_rows`.
         """
-        rows, text = read_rows(path, ("file", "label")), pa.dictionary(pa.int32(), pa.string())
+        rows = read_rows(path, ("file", "label"))
         first = next(rows)
         self.further = [name for name in first if name not in ("file", *_KNOWN)]
-        schema = pa.schema(
-            [("file", pa.large_string())] + [(name, text) for name in (*_KNOWN, *self.further)]
+        columns = ("file", *_KNOWN, *self.further)
+        schema = pa.schema([(name, pa.string()) for name in columns])
+        filled = (
+            dict.fromkeys(_KNOWN, "") | row
+            | {name: normal(row[name]) for name in ("file", "mask") if row.get(name)}
+            for row in itertools.chain([first], rows)
+        )  # fmt: skip
+        self._facts = tables.on_disk(folder / "labels.arrow", schema, filled)
+        self.files, self.masks = (
+            texts.column(folder / f"labels-{name}.text", self._facts[name])
+            for name in ("file", "mask")
         )
-        blocks = [schema.empty_table()]
-        for block in in_blocks(itertools.chain([first], rows), _BLOCK):
-            filled = [
-                dict.fromkeys(_KNOWN, "") | row | {"file": normal(row["file"])} for row in block
-            ]
-            blocks.append(pa.Table.from_pylist(filled, schema))
-        table = pa.concat_tables(blocks).unify_dictionaries()
-        self.files = texts.Texts(pa.concat_arrays(table["file"].chunks))
-        self._facts = table.drop_columns("file")
-        hashes = texts.hashes(self.files)
-        self._order = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._order]
+        self._lookup = texts.Lookup(self.files)
 
     def values(self, column: str) -> list[str]:
         """Different values of a column, without ''."""
@@ -57,14 +59,7 @@ class LabelTable:
     def matches(self, names: Sequence[str]) -> list[dict[int, dict[str, str]]]:
         """Rows that count for each of some files by their number, the most specific first."""
         beginnings = [list(prefixes(name)) for name in names]
-        flat = [prefix for some in beginnings for prefix in some]
-        wanted = texts.hashes(np.array(flat, np.str_))
-        starts, ends = (np.searchsorted(self._hashes, wanted, side) for side in ("left", "right"))
-        found = {
-            flat[i]: [row for row in self._order[starts[i] : ends[i]].tolist()
-                      if self.files[row] == flat[i]]
-            for i in np.flatnonzero(starts < ends)
-        }  # fmt: skip
+        found = self._lookup.rows([prefix for some in beginnings for prefix in some])
         numbers = sorted({row for some in found.values() for row in some})
         rows = self._facts.take(pa.array(numbers, pa.int64())).to_pylist()
         facts = dict(zip(numbers, rows, strict=True))
@@ -72,13 +67,6 @@ class LabelTable:
             {row: facts[row] for prefix in some for row in found.get(prefix, ())}
             for some in beginnings
         ]
-
-
-def in_blocks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Items in lists of at most so many."""
-    items = iter(items)
-    while block := list(itertools.islice(items, size)):
-        yield block
 
 
 def read_rows(table: pathlib.Path, needed: Sequence[str]) -> Iterator[Mapping[str, str]]:

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from data import marks, texts
+from data import marks, tables, texts
 from data.errors import UserError, reason
-from data.folders import as_text, file_names, subfolders
+from data.folders import CLASS_NAMES, as_text, file_names, subfolders
 from data.sources.entries import PATH, Files, collect
-from data.sources.label_table import LabelTable, in_blocks, normal
+from data.sources.label_table import LabelTable
 from data.sources.raw import FLAG, SPLITS, Entry
 
 _KEPT = ("patient", "site", "mask")
@@ -26,7 +24,9 @@ _BLOCK = 1 << 12
 Find = Callable[[pathlib.Path], Iterable[str]]
 
 
-def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[Files, list[str]]:
+def entries(
+    root: pathlib.Path, find: Find, table: str, kind: str, folder: pathlib.Path
+) -> tuple[Files, list[str]]:
     """Files with their labels, and the class names in label order.
 
     Without a table the files lie in ROOT/<class>/… or ROOT/<split>/<class>/…. The file
@@ -37,6 +37,7 @@ def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[File
         find: lists the files below a folder that are images of the source's kind.
         table: CSV or Parquet file, or '' for class folders; `docs/data.md` explains its columns.
         kind: of the source; used in messages.
+        folder: takes what is known of the files.
 
     Raises:
         UserError: no such folder or table, files and rows that don't match, or an empty class.
@@ -44,8 +45,8 @@ def entries(root: pathlib.Path, find: Find, table: str, kind: str) -> tuple[File
     if not root.is_dir():
         raise UserError(f"{root} is no folder; give one with {FLAG}={kind}:PATH.")
     if table:
-        return _from_table(root, find, pathlib.Path(table).expanduser())
-    return _from_folders(root, find, kind)
+        return _from_table(root, find, pathlib.Path(table).expanduser(), folder)
+    return _from_folders(root, find, kind, folder)
 
 
 def marked(entry: Entry, root: pathlib.Path) -> Entry:
@@ -70,7 +71,9 @@ def visible_files(folder: pathlib.Path, counts: Callable[[str], bool]) -> Iterat
 # --- class folders -------------------------------------------------------------------------------
 
 
-def _from_folders(root: pathlib.Path, find: Find, kind: str) -> tuple[Files, list[str]]:
+def _from_folders(
+    root: pathlib.Path, find: Find, kind: str, aside: pathlib.Path
+) -> tuple[Files, list[str]]:
     splits = {SPLITS[child.name]: child for child in subfolders(root) if child.name in SPLITS}
     splits = splits or {"all": root}
     names = _listed_names(root) or sorted(
@@ -99,12 +102,12 @@ def _from_folders(root: pathlib.Path, find: Find, kind: str) -> tuple[Files, lis
                         "empty: add some or leave the class out."
                     )
 
-    return collect(str(root), rows()), names
+    return collect(str(root), rows(), aside), names
 
 
 def _listed_names(root: pathlib.Path) -> list[str]:
     """Class names as listed in class_names.txt; empty where there is no such file."""
-    listing = root / "class_names.txt"
+    listing = root / CLASS_NAMES
     if not listing.is_file():
         return []
     try:
@@ -117,24 +120,30 @@ def _listed_names(root: pathlib.Path) -> list[str]:
 # --- table ---------------------------------------------------------------------------------------
 
 
-def _from_table(root: pathlib.Path, find: Find, path: pathlib.Path) -> tuple[Files, list[str]]:
+def _from_table(
+    root: pathlib.Path, find: Find, path: pathlib.Path, aside: pathlib.Path
+) -> tuple[Files, list[str]]:
     if not path.is_file():
         raise UserError(f"--config.data.labels={path} does not exist; mend the path.")
-    table = LabelTable(path)
-    masks = {normal(mask) for mask in table.values("mask")}
-    _complain(
-        [mask for mask in sorted(masks) if not _below(root, mask)],
+    table = LabelTable(path, aside)
+    lost = _Complaint()
+    for mask, _ in itertools.groupby(texts.in_order(filter(None, table.masks))):
+        if not _below(root, mask):
+            lost.add(mask)
+    lost.say(
         f"{path}: {{count}} of its masks are missing below {root}, the first is '{{first}}'; "
-        "mend the column or leave it out.",
+        "mend the column or leave it out."
     )
+    masks = texts.Lookup(table.masks)
     names = _class_names(root, set(table.values("label")))
     numbers, used = {name: k for k, name in enumerate(names)}, np.zeros(len(table.files), bool)
     nameless, twofold, unsplit = _Complaint(), _Complaint(), _Complaint()
 
     def rows() -> Iterator[dict[str, Any]]:
-        images = (name for name in _images(root, find, table.files) if name not in masks)
-        for block in in_blocks(images, _BLOCK):
-            for name, matching in zip(block, table.matches(block), strict=True):
+        for block in tables.in_blocks(_images(root, find, table.files), _BLOCK):
+            masked = masks.rows(block)
+            images = [name for name in block if name not in masked]
+            for name, matching in zip(images, table.matches(images), strict=True):
                 used[list(matching)] = True
                 found = list(matching.values())
                 if not found and name.endswith("/"):
@@ -150,7 +159,7 @@ def _from_table(root: pathlib.Path, find: Find, path: pathlib.Path) -> tuple[Fil
                 label = numbers.get(_first(found, "label"), -1)
                 yield {PATH: name, "label": label, "split": split, **known}
 
-    files = collect(str(root), rows(), ("mask", *table.further))
+    files = collect(str(root), rows(), aside, ("mask", *table.further))
     _complain(
         table.files[~used].tolist(),
         f"{path}: {{count}} of its rows match no image below {root}, the first has file "
@@ -178,9 +187,7 @@ def _images(root: pathlib.Path, find: Find, named: texts.Texts) -> Iterator[str]
     A row may name a file too damaged to be found by its content; it is then listed as unreadable.
     """
     both = itertools.chain(find(root), (name for name in named if _below(root, name)))
-    blocks = [pa.array(block, pa.large_string()) for block in in_blocks(both, _BLOCK)]
-    names = pc.unique(pa.chunked_array(blocks, pa.large_string()))
-    yield from texts.Texts(names.take(pc.sort_indices(names)))
+    return (name for name, _ in itertools.groupby(texts.in_order(both)))
 
 
 @dataclasses.dataclass
@@ -229,8 +236,7 @@ def _class_names(root: pathlib.Path, labels: set[str]) -> list[str]:
     listed = _listed_names(root)
     _complain(
         sorted(labels - set(listed)) if listed else [],
-        f"{root / 'class_names.txt'} lacks {{count}} of the labels, the first is '{{first}}'; "
-        "add it.",
+        f"{root / CLASS_NAMES} lacks {{count}} of the labels, the first is '{{first}}'; add it.",
     )
     return listed or sorted(labels, key=lambda x: (not x.isdecimal(), int(x.isdecimal() and x), x))
 

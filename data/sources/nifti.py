@@ -16,9 +16,10 @@ from data.sources import volume as volumes_lib
 from data.sources.raw import AXES, VOLUME, Decoded, Entry, Listing, Options, Picture
 
 _TOP = 65535
+_ELSEWHERE = 0.05  # mm that a mask may be off its volume, at its corner and at each voxel
 
 
-def list_nifti(path: pathlib.Path, options: Options) -> Listing:
+def list_nifti(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<volume>, PATH/<split>/<class>/<volume>, or volumes anywhere with a table.
 
     The slices of a file are one group, as are those of a patient that the table names.
@@ -26,7 +27,7 @@ def list_nifti(path: pathlib.Path, options: Options) -> Listing:
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, _volumes, options.labels, "nifti")
+    entries, names = labels.entries(path, _volumes, options.labels, "nifti", folder)
     across = functools.partial(decode, axis=options.axis)
     return Listing(entries, names, across, "nifti", str(path))
 
@@ -51,15 +52,7 @@ def decode(entry: Entry, axis: str) -> Decoded:
         RefusedError: not 3 or 4 dimensions, colours, or no variation. Damaged files raise what
             nibabel raises.
     """
-    volume = nib.load(entry.file)
-    if len(volume.shape) not in (3, 4):
-        raise RefusedError(f"has {len(volume.shape)} dimensions, not 3 or 4")
-    if volume.get_data_dtype().kind not in "iuf":
-        raise RefusedError(f"has voxels of type {volume.get_data_dtype()}, not numbers")
-    needed = limits.product((*volume.shape[:3], volume.get_data_dtype().itemsize))
-    why = limits.complaint(needed, os.path.getsize(entry.file))
-    if why is not None:
-        raise RefusedError(why)
+    volume = _load(entry.file)
     volumes = volume.shape[3] if len(volume.shape) == 4 else 1
     stored, affine = _canonical(volume)
     slope, inter = volume.dataobj.slope, volume.dataobj.inter
@@ -75,21 +68,63 @@ def decode(entry: Entry, axis: str) -> Decoded:
         values = plane * slope + inter
         unit = (np.where(np.isfinite(values), values, low) - low) / (high - low)
         place[...] = np.rint(np.clip(unit, 0, 1) * _TOP)
+    mask = _mask(entry, stored.shape, affine) if entry.mask else None
     if axis == VOLUME:
-        known = {"low": low, "high": high, "bits": bits}
+        known = {"low": low, "high": high, "bits": bits, "mask": mask}
         whole = volumes_lib.picture(pixels, affine, **known)
         return Decoded([whole], owner=f"file\0{entry.name}", more_volumes=volumes > 1)
     flat = [i for i, side in enumerate(pixels.shape) if side == 1]
     across = flat[0] if len(flat) == 1 else AXES.index(axis)  # a file of one slice is that slice
     planes = np.moveaxis(pixels, across, 0)
+    masks = [None] * len(planes) if mask is None else list(np.moveaxis(mask, across, 0))
     places = [_place(affine, pixels.shape, across, i) for i in range(len(planes))]
     varied = [i for i, plane in enumerate(planes) if plane.min() < plane.max()]
     return Decoded(
-        [_picture(planes[i], places[i], frame=i, low=low, high=high, bits=bits) for i in varied],
+        [
+            _picture(planes[i], places[i], masks[i], frame=i, low=low, high=high, bits=bits)
+            for i in varied
+        ],
         owner=f"file\0{entry.name}",
         blank=len(planes) - len(varied),
         more_volumes=volumes > 1,
     )
+
+
+def _load(file: str) -> nib.Nifti1Image:
+    """The volume of a file, none of it in memory yet."""
+    volume = nib.load(file)
+    if len(volume.shape) not in (3, 4):
+        raise RefusedError(f"has {len(volume.shape)} dimensions, not 3 or 4")
+    if volume.get_data_dtype().kind not in "iuf":
+        raise RefusedError(f"has voxels of type {volume.get_data_dtype()}, not numbers")
+    needed = limits.product((*volume.shape[:3], volume.get_data_dtype().itemsize))
+    why = limits.complaint(needed, os.path.getsize(file))
+    if why is not None:
+        raise RefusedError(why)
+    return volume
+
+
+def _mask(entry: Entry, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """The mask [*shape] uint8 of a volume, turned as that is.
+
+    Raises:
+        RefusedError: a file that is no mask, or one of another place.
+    """
+    name = pathlib.PurePath(entry.mask).name
+    try:
+        volume = _load(entry.mask)
+        stored, placed = _canonical(volume)
+    except Exception as error:  # damaged files fail in many ways, none of them ours
+        raise RefusedError(f"has a mask that can't be read ({name}: {error})") from None
+    if stored.shape != shape or not np.allclose(placed, affine, atol=_ELSEWHERE):
+        raise RefusedError(f"has a mask of another size, or that lies elsewhere ({name})")
+    mask = np.empty(shape, np.uint8)
+    for place, plane in zip(mask, _planes(stored), strict=True):
+        values = plane * volume.dataobj.slope + volume.dataobj.inter
+        place[...] = np.clip(np.nan_to_num(values), 0, 255)
+        if not np.array_equal(place, values):
+            raise RefusedError(f"has a mask of other values than 0 to 255 ({name})")
+    return mask
 
 
 def _canonical(volume: nib.Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +160,13 @@ def _place(affine: np.ndarray, shape: tuple[int, ...], across: int, frame: int) 
 
 
 def _picture(
-    plane: np.ndarray, affine: np.ndarray, *, low: float, high: float, **known: Any
+    plane: np.ndarray,
+    affine: np.ndarray,
+    mask: np.ndarray | None,
+    *,
+    low: float,
+    high: float,
+    **known: Any,
 ) -> Picture:
     """A slice as it lies in a viewer, of pixels that stand for `low` to `high`."""
     spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist())
@@ -133,7 +174,7 @@ def _picture(
     return Picture(
         plane.T[::-1, ::-1, None],
         low=low, high=high, minimum=lowest, maximum=highest, spacing=spacing, affine=affine,
-        **known,
+        mask=None if mask is None else mask.T[::-1, ::-1], **known,
     )  # fmt: skip
 
 

@@ -6,13 +6,14 @@ import pathlib
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from data import marks, tables
 from data.errors import UserError, reason
 from data.sources import limits
+from data.sources.entries import Rows
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
 _CLASSES = 1 << 16  # more than anyone has; a wrong label may be any number
@@ -21,12 +22,12 @@ _CLASSES = 1 << 16  # more than anyone has; a wrong label may be any number
 def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     """MedMNIST layout: {train,val,test}_images [N, H, W(, C)], _labels [N(, 1)].
 
-    Optional: _ids, _groups (or _patients) and _synthetic [N], and class_names [K]. Keys without a
-    split name (images, labels, …) make one split 'all'.
+    Optional: _masks [N, H, W(, 1)] uint8, _ids, _groups (or _patients) and _synthetic [N], and
+    class_names [K]. Keys without a split name (images, labels, …) make one split 'all'.
 
     Args:
         path: the file.
-        folder: takes the arrays of images as files, from which rows can be read one by one.
+        folder: takes images and masks as files, from which rows can be read one by one.
 
     Raises:
         UserError: a missing or damaged file, or arrays that are not as above.
@@ -37,42 +38,41 @@ def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     with _reading(path):
         _check_sizes(path)
     with _reading(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        images = {key: folder / f"{key}.npy" for key in file.files if _is_images(key)}
-        for target in images.values():
+        rows = {key: folder / f"{key}.npy" for key in file.files if _is_read_by_rows(key)}
+        for target in rows.values():
             _extract(path, target)
             np.load(target, mmap_mode="r", allow_pickle=False)  # whole, and of plain numbers
-        arrays = {key: file[key] for key in file.files if key not in images}
-    splits = {SPLITS[name]: f"{name}_" for name in SPLITS if f"{name}_images" in images}
-    if not splits and "images" in images:
+        arrays = {key: file[key] for key in file.files if key not in rows}
+    splits = {SPLITS[name]: f"{name}_" for name in SPLITS if f"{name}_images" in rows}
+    if not splits and "images" in rows:
         splits = {"all": ""}
     if not splits:
-        keys = ", ".join([*images, *arrays])
+        keys = ", ".join([*rows, *arrays])
         raise UserError(f"{path} has no train_images (it has {keys}); give a MedMNIST-style file.")
-    entries: list[Entry] = []
-    for split, prefix in splits.items():
-        key = f"{prefix}images"
-        entries += _entries(path, images[key], arrays, prefix, split)
+    parts = [_rows(path, rows, arrays, prefix, split) for split, prefix in splits.items()]
     if "class_names" in arrays:
         if arrays["class_names"].ndim != 1:
             raise UserError(f"{path}: class_names are no list; give one name per class.")
         names = [str(name) for name in arrays["class_names"]]
     else:
-        highest = max(entry.label for entry in entries)
+        highest = max(int(arrays[f"{prefix}labels"].max()) for prefix in splits.values())
         if highest >= _CLASSES:
             raise UserError(
                 f"{path} has a label {highest}; number the classes from 0 on, or give class_names."
             )
         names = [str(k) for k in range(1 + highest)]
-    return Listing(entries, names, decode, "npz", str(path))
+    return Listing(Rows(parts), names, decode, "npz", str(path))
 
 
 def decode(entry: Entry) -> Decoded:
-    """One row of a file of images."""
+    """One row of a file of images, and of that of their masks."""
     images = _open(entry.file)
     pixels = np.array(images[entry.row])
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float32)
-    return Decoded([Picture(pixels if pixels.ndim == 3 else pixels[..., None])])
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    mask = np.array(_open(entry.mask)[entry.row]) if entry.mask else None
+    return Decoded([Picture(pixels, mask=None if mask is None else mask.reshape(pixels.shape[:2]))])
 
 
 @functools.lru_cache(maxsize=4)
@@ -80,18 +80,19 @@ def _open(file: str) -> np.ndarray:
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
-def _is_images(key: str) -> bool:
-    return key == "images" or key.removesuffix("_images") in SPLITS
+def _is_read_by_rows(key: str) -> bool:
+    split, _, what = key.rpartition("_")
+    return what in ("images", "masks") and (not split or split in SPLITS)
 
 
-def _entries(
+def _rows(
     path: pathlib.Path,
-    file: pathlib.Path,
+    rows: dict[str, pathlib.Path],
     arrays: dict[str, np.ndarray],
     prefix: str,
     split: str,
-) -> Iterator[Entry]:
-    """The rows of one split, checked as far as that goes without reading images."""
+) -> tuple[int, Callable[[int], Entry]]:
+    """How many rows one split has, and what makes each; checked without reading images."""
     if f"{prefix}labels" not in arrays:
         raise UserError(f"{path} has {prefix}images but no {prefix}labels; add them.")
     labels = arrays[f"{prefix}labels"]
@@ -102,12 +103,20 @@ def _entries(
             f"{path}: {prefix}labels are {labels.size} values of type {labels.dtype}; give one "
             "integer per image."
         )
+    file, mask = rows[f"{prefix}images"], rows.get(f"{prefix}masks")
     shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
     # Images of no pixels may be any number in no bytes.
     if len(shape) not in (3, 4) or 0 in shape:
         raise UserError(
             f"{path}: {prefix}images has shape {shape}; give [N, H, W] or [N, H, W, C]."
         )
+    if mask is not None:
+        found = np.load(mask, mmap_mode="r", allow_pickle=False)
+        if found.dtype != np.uint8 or found.shape not in (shape[:3], (*shape[:3], 1)):
+            raise UserError(
+                f"{path}: {prefix}masks are {found.shape} of {found.dtype}; give one number of "
+                "type uint8 for each pixel of the images."
+            )
     count = shape[0]
     ids = arrays.get(f"{prefix}ids", np.array([f"{split}-{i:06d}" for i in range(count)]))
     flags = arrays.get(f"{prefix}synthetic", np.zeros(count, bool))
@@ -124,15 +133,19 @@ def _entries(
                 f"{path} ({split}) has {count} images but {name} of shape {column.shape}; "
                 "give one per image."
             )
-    for row in range(count):
-        yield Entry(
+
+    def entry(row: int) -> Entry:
+        return Entry(
             file=str(file),
             name=(marks.PREFIX if flags[row] else "") + str(ids[row]),
             label=int(labels[row]),
             split=split,
             group="" if groups is None else str(groups[row]),
             row=row,
+            mask="" if mask is None else str(mask),
         )
+
+    return count, entry
 
 
 def _check_sizes(path: pathlib.Path) -> None:

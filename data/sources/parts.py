@@ -2,8 +2,8 @@
 
 A part is a range of the source's files; which files belong together does not depend on who reads
 them, so neither do the bytes. ``part-00012.bin`` holds the images one after another, each with its
-own depth and channels; ``part-00012.parquet`` has a row per image and is written last: it says that
-the part is complete.
+own depth and channels and, where it has one, its mask behind it; ``part-00012.parquet`` has a row
+per image and is written last: it says that the part is complete.
 """
 
 import contextlib
@@ -65,6 +65,7 @@ FACTS = pa.schema(
         ("sex", pa.string()),
         ("age_band", pa.string()),
         ("mask", pa.string()),
+        ("masked", pa.bool_()),
     ]
 )
 
@@ -212,6 +213,7 @@ def _row(
             picture.spacing[-len(work.spatial) :],
             picture.window,
             picture.affine,
+            picture.mask,
         ),
     )
     if done is None:
@@ -252,8 +254,11 @@ def _row(
         "affine": "" if image.affine is None else json.dumps(image.affine[:3].tolist()),
         "undo": undo,
         **{name: entry.columns.get(name, "") for name in _SUBGROUP},
+        "masked": image.mask is not None,
     }
     file.write(np.ascontiguousarray(stored).data)
+    if image.mask is not None:
+        file.write(np.ascontiguousarray(image.mask).data)
     return row
 
 

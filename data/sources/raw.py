@@ -3,9 +3,12 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from data.sources.entries import Entries
 
 FLAG = "--config.data.source"
 # Names of splits as sources spell them, and ours.
@@ -93,6 +96,7 @@ class Entry:
         group: what must not be split, as a source that needs no digests gives it.
         row: its number in a file that holds many images.
         columns: what further columns of the table say of it.
+        mask: where its mask lies, '' for none.
         slices: the files of a series, each with its own entry, where they are one volume.
     """
 
@@ -106,6 +110,7 @@ class Entry:
     row: int = 0
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: Sequence["Entry"] = ()
+    mask: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +129,7 @@ class Picture:
         window: ends of the window in the file's header, in its units; NaN where there is none.
         affine: float64 [4, 4], from (d, h, w, 1) of a voxel to mm to the patient's right, anterior
             and superior, as in NIfTI; d is 0 for images. None where the file does not tell.
+        mask: [H, W] or [D, H, W] uint8, what is seen at each pixel; None where there is none.
     """
 
     pixels: np.ndarray
@@ -136,6 +142,7 @@ class Picture:
     spacing: tuple[float, float, float] = (np.nan, np.nan, np.nan)
     window: tuple[float, float] = (np.nan, np.nan)
     affine: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,24 +180,18 @@ class Listing:
     """All that a source has to read.
 
     Attributes:
-        entries: files or rows, in the order of the records.
+        entries: files or rows, in the order of the records; see `data.sources.entries`.
         class_names: in label order.
         decode: reads one of them; can be sent to another process.
         kind: of the source, as `open_source` is given it.
         where: path or name, for messages.
     """
 
-    entries: Sequence[Entry]
+    entries: "Entries"
     class_names: Sequence[str]
     decode: Decode
     kind: str
     where: str
-
-    def splits(self) -> list[str]:
-        """Different splits of the entries, in their order."""
-        if isinstance(self.entries, list):
-            return list(dict.fromkeys(entry.split for entry in self.entries))
-        return self.entries.splits()
 
     @property
     def of_files(self) -> bool:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data import preprocess
 from data.errors import RefusedError
 from data.sources import dicom, labels, limits, parts, volume
+from data.sources.entries import Entries, Files
 from data.sources.raw import Decoded, Entry, Listing, Options, Picture
 
 _SAME_PLACE = 0.01  # mm between slices that lie in one place
@@ -49,7 +50,26 @@ class Slice:
     full: tuple[float, float]
 
 
-def list_series(path: pathlib.Path, options: Options) -> Listing:
+class _Volumes(Entries):
+    """One entry for each series, with the name of its first file and those of all as slices."""
+
+    def __init__(self, files: Files, series: np.ndarray) -> None:
+        """Take files and the number of the series of each [N], in the order of the series."""
+        self._files, self._rows = files, np.argsort(series, kind="stable")
+        self._ends = np.cumsum(np.bincount(series))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def some(self, start: int, stop: int) -> Iterator[Entry]:
+        """See `Entries.some`."""
+        for place in range(start, stop):
+            first = self._ends[place - 1] if place else 0
+            files = self._files.take(self._rows[first : self._ends[place]])
+            yield dataclasses.replace(files[0], slices=tuple(files))
+
+
+def list_series(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Listing:
     """Files as `dicom.list_dicom` finds them, those of one SeriesInstanceUID as one entry.
 
     It has the name of the first of them. A file of several frames is a volume of its own.
@@ -57,12 +77,14 @@ def list_series(path: pathlib.Path, options: Options) -> Listing:
     Raises:
         UserError: as `labels.entries`.
     """
-    entries, names = labels.entries(path, dicom.find_files, options.labels, "dicom")
-    series: dict[str, list[Entry]] = {}
+    files, names = labels.entries(path, dicom.find_files, options.labels, "dicom", folder)
+    places: dict[str, int] = {}
     with parts.quiet():
-        for entry in tqdm(entries, desc="headers", unit="file", disable=None):
-            series.setdefault(_series_of(entry), []).append(entry)
-    volumes = [dataclasses.replace(files[0], slices=tuple(files)) for files in series.values()]
+        found = (
+            places.setdefault(_series_of(entry), len(places))
+            for entry in tqdm(files, desc="headers", unit="file", disable=None)
+        )
+        volumes = _Volumes(files, np.fromiter(found, np.int64, len(files)))
     windowed = not preprocess.works_in_units(preprocess.parse(options.preprocess, 1))
     whole = functools.partial(decode, windowed=windowed)
     return Listing(volumes, names, whole, "dicom", str(path))

@@ -19,7 +19,7 @@ from data.sources.raw import Listing, Report
 _TEXTS = ("id", "group", "site")
 _NUMBERS = {
     "part": np.int32, "split": np.int8, "dtype": np.int8, "label": np.int64, "channels": np.int32,
-    "offset": np.int64,
+    "offset": np.int64, "masked": np.int8,
 }  # fmt: skip
 _ENDS = {"low": np.float64, "high": np.float64}
 # What `write_originals` keeps of every image.
@@ -29,6 +29,7 @@ _ORIGINALS = (
     "pixel_slice", "pixel_row", "pixel_column", "affine", "undo", "sex", "age_band", "mask",
 )  # fmt: skip
 _OPEN = 16  # parts that are mapped at a time
+_GROUP = 1 << 13  # rows of a group in Parquet, whose writer keeps about 40 kB of each
 # Kinds of file that come in 8 and in 16 bits; 65535 = 255 * 257, so every 8-bit value keeps its
 # place among those of 16 bits.
 _MIXED, _WIDEN = ("dicom", "nifti"), np.uint16(257)
@@ -78,7 +79,7 @@ class Spool:
         self._narrow = np.array([name != self.dtype.name for name in columns.dtypes])
         self._part, self._split, self._kind = (numbers[name] for name in ("part", "split", "dtype"))
         self._offset, self._channels = numbers["offset"], numbers["channels"]
-        self._labels = numbers["label"]
+        self._labels, self._masked = numbers["label"], numbers["masked"]
         self._range: tuple[float, float] | None = None
         if ranged and len(self._labels):
             low, high = numbers["low"], numbers["high"]
@@ -121,18 +122,33 @@ class Spool:
             image[...] = image_files.set_channels(pixels, image.shape[-1])
         return images
 
+    def masks(self, records: StoredRecords) -> StoredRecords | None:
+        """Masks of those of some images that have one, as images [.., 1] uint8 of the same ids."""
+        rows = np.flatnonzero(self._masked[records.order])
+        return records.subset(rows).stored_in(_Masks(self)) if len(rows) else None
+
+    def read_mask(self, row: int) -> np.ndarray:
+        """The mask [H, W] uint8 of an image that has one."""
+        dtype, shape = self._layout(row)
+        start = self._offset[row] + int(np.prod(shape)) * dtype.itemsize
+        there = self._map(int(self._part[row]))[start : start + int(np.prod(shape[:-1]))]
+        return there.reshape(shape[:-1])
+
+    def _layout(self, row: int) -> tuple[np.dtype, tuple[int, ...]]:
+        """Type and shape [H, W, its own C] of an image as it lies in its part."""
+        narrow = self._narrow[self._kind[row]]
+        dtype = np.dtype(np.float32 if self._range else np.uint8 if narrow else self.dtype)
+        return dtype, (*self.image_shape[:-1], int(self._channels[row]))
+
     def _pixels(self, row: int) -> np.ndarray:
         """One image [H, W, its own C] in the storage dtype."""
-        narrow = self._narrow[self._kind[row]]
-        dtype = np.dtype(np.uint8) if narrow else self.dtype
-        stored = np.dtype(np.float32) if self._range else dtype
-        shape = (*self.image_shape[:-1], int(self._channels[row]))
+        stored, shape = self._layout(row)
         start, length = self._offset[row], int(np.prod(shape)) * stored.itemsize
         there = self._map(int(self._part[row]))[start : start + length]
         pixels = there.view(stored).reshape(shape)
         if self._range:
             return to_pixels(pixels.astype(np.float64), *self._ends(row), self.dtype)
-        return pixels * _WIDEN if narrow else pixels
+        return pixels * _WIDEN if stored != self.dtype else pixels
 
     def _ends(self, row: int) -> tuple[float, float]:
         """What black and white stand for in an image, where all have the same range."""
@@ -144,7 +160,7 @@ class Spool:
         schema = pa.schema([parts.FACTS.field(name) for name in _ORIGINALS])
         with tables.parquet_writer(path, schema) as writer:
             first = 0
-            for table in self._tables():
+            for table in _joined(self._tables(), _GROUP):
                 rows = range(first, first + len(table))
                 first += len(table)
                 if self._range:
@@ -160,12 +176,14 @@ class Spool:
 
     def _records(self, split: str) -> StoredRecords:
         where = f"{self._where} ({split})"
-        here = np.flatnonzero(self._split == self._splits.get(split, -1))
+        here = np.flatnonzero(self._split == self._splits.get(split, -1)).astype(np.int32)
         if len(here) == 0:
             raise UserError(f"{where} holds no images.")
         whole = len(here) == len(self._split)
-        ids, groups, sites = (x if whole else x[here] for x in self._texts.values())
-        known, labels = groups if any(groups) else None, self._labels[here]
+        labels, ids, groups, sites = (
+            x if whole else x[here] for x in (self._labels, *self._texts.values())
+        )
+        known = groups if any(groups) else None
         checks.check_columns(where, len(here), labels, ids, known, self.class_names)
         columns = Columns(labels, ids, known, sites if any(sites) else None)
         return StoredRecords(self, here, columns)
@@ -174,8 +192,35 @@ class Spool:
         return np.memmap(parts.pixels_path(self._folder, part), np.uint8, "r")
 
 
+def _joined(parts: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Tables one after another, joined to some with so many rows or more."""
+    while some := list(_until(parts, rows)):
+        yield pa.concat_tables(some)
+
+
+def _until(parts: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The next tables, until they have so many rows."""
+    while rows > 0 and (table := next(parts, None)) is not None:
+        rows -= len(table)
+        yield table
+
+
+class _Masks:
+    """The masks of a spool where `StoredRecords` looks for images."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool, self.class_names = spool, spool.class_names
+        self.image_shape = (*spool.image_shape[:-1], 1)
+
+    def read_images(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Masks [n, H, W, 1] of rows [n]."""
+        return np.stack([self._spool.read_mask(int(row)) for row in indices])[..., None]
+
+
 class _Columns:
-    """What is known of the images, part after part: numbers in memory, texts on disk.
+    """What is known of the images, part after part, on disk.
 
     Attributes:
         names: of the columns.
@@ -187,8 +232,9 @@ class _Columns:
         self.names = (*_TEXTS, *(name for name in numbers if name != "part"))
         self.splits: dict[str, int] = {}
         self.dtypes: dict[str, str] = {}
-        self._types = numbers
-        self._numbers: dict[str, list[np.ndarray]] = {name: [] for name in numbers}
+        self._numbers = {
+            name: _Numbers(folder / f"{name}.numbers", dtype) for name, dtype in numbers.items()
+        }
         self._writers = {name: texts.Writer(folder / f"{name}.text") for name in _TEXTS}
         self._parts = 0
 
@@ -204,19 +250,41 @@ class _Columns:
         found["split"] = [self.splits[name] for name in table["split"].to_pylist()]
         found["dtype"] = [places[name] for name in table["dtype"].to_pylist()]
         found["part"] = np.full(len(table), self._parts)
-        for name, dtype in self._types.items():
-            self._numbers[name].append(np.asarray(found[name]).astype(dtype))
+        for name, numbers in self._numbers.items():
+            numbers.write(found[name])
         for name, writer in self._writers.items():
             writer.write(table[name])
         self._parts += 1
 
     def numbers(self) -> dict[str, np.ndarray]:
         """Columns [N]."""
-        return {name: np.concatenate(found) for name, found in self._numbers.items()}
+        return {name: numbers.close() for name, numbers in self._numbers.items()}
 
     def texts(self) -> dict[str, texts.Texts]:
         """Columns [N]."""
         return {name: writer.close() for name, writer in self._writers.items()}
+
+
+class _Numbers:
+    """Puts a column of numbers on disk, part by part."""
+
+    def __init__(self, path: pathlib.Path, dtype: type) -> None:
+        """Begin the file."""
+        self._path, self._dtype = path, dtype
+        if path.exists():
+            path.unlink()  # it may be mapped still, so it is not written over
+        self._file = path.open("wb")
+
+    def write(self, values: Sequence[int] | np.ndarray) -> None:
+        """Append numbers."""
+        self._file.write(np.asarray(values).astype(self._dtype).tobytes())
+
+    def close(self) -> np.ndarray:
+        """The column [N], which is read when it is needed; nobody can write to it."""
+        self._file.close()
+        if not self._path.stat().st_size:  # which can't be mapped
+            return np.zeros(0, self._dtype)
+        return np.asarray(np.memmap(self._path, self._dtype, "r"))
 
 
 def _common_dtype(first: Mapping[str, str], listing: Listing) -> np.dtype:

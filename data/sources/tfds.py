@@ -5,8 +5,12 @@ import functools
 import os
 from typing import Any
 
+import numpy as np
+
 from data import marks
-from data.errors import UserError, reason
+from data.errors import RefusedError, UserError, reason
+from data.sources import masks
+from data.sources.entries import Rows
 from data.sources.raw import FLAG, SPLITS, Decoded, Entry, Listing, Picture
 
 
@@ -20,6 +24,7 @@ class _Set:
     label: str
     id: str | None
     group: str | None
+    mask: str | None
     splits: tuple[tuple[str, str], ...]  # ours, theirs
 
 
@@ -41,9 +46,14 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
     else:
         builder = _prepared_builder(name, data_dir)
     features, theirs = builder.info.features, list(builder.info.splits)
-    id_key, group_key = (
-        next((key for key in keys if key in features), None)
-        for keys in (("id", "sample_id", "file_name"), ("group", "patient", "patient_id"))
+    images = [key for key in features if features[key].np_dtype == np.uint8]
+    id_key, group_key, mask_key = (
+        next((key for key in keys if key in among), None)
+        for keys, among in (
+            (("id", "sample_id", "file_name"), features),
+            (("group", "patient", "patient_id"), features),
+            (("mask", "segmentation_mask"), images),
+        )
     )
     # An only split is all there is; of several, some may be unlabelled or extra ones.
     splits = tuple(
@@ -56,22 +66,27 @@ def list_tfds(name: str, data_dir: str | os.PathLike[str]) -> Listing:
         label=_feature_of(builder.info, tfds.features.ClassLabel, name, "a class label"),
         id=id_key,
         group=group_key,
+        mask=mask_key,
         splits=splits,
     )
-    entries = [
-        Entry(found.folder, f"{split}-{row}", -1, ours, row=row)
-        for ours, split in splits
-        for row in range(builder.info.splits[split].num_examples)
+    parts = [
+        (builder.info.splits[theirs].num_examples, functools.partial(_entry, found, ours, theirs))
+        for ours, theirs in splits
     ]
     names = features[found.label].names
-    return Listing(entries, names, functools.partial(decode, found), "tfds", name)
+    return Listing(Rows(parts), names, functools.partial(decode, found), "tfds", name)
+
+
+def _entry(found: _Set, ours: str, theirs: str, row: int) -> Entry:
+    """What is known of a row before it is read."""
+    return Entry(found.folder, f"{theirs}-{row}", -1, ours, row=row)
 
 
 def decode(found: _Set, entry: Entry) -> Decoded:
-    """One row: its image, and the label, id and group that come with it.
+    """One row: its image, and the mask, label, id and group that come with it.
 
     Raises:
-        UserError: the data set is damaged.
+        UserError: the data set is damaged, or has masks that are none of its images.
     """
     try:
         row = _rows(found, entry.split)[entry.row]
@@ -87,7 +102,14 @@ def decode(found: _Set, entry: Entry) -> Decoded:
         name=prefix + (_text(row[found.id]) if found.id else entry.name),
         group=_text(row[found.group]) if found.group else "",
     )
-    return Decoded([Picture(row[found.image])], entry=known)
+    if found.mask is None:
+        return Decoded([Picture(row[found.image])], entry=known)
+    picture, mask = Picture(row[found.image]), np.asarray(row[found.mask])
+    try:
+        masks.check(mask, picture.pixels.shape[:-1], found.mask)
+    except RefusedError as error:
+        raise UserError(f"tfds:{found.name}: row {entry.name} {error}.") from None
+    return Decoded([dataclasses.replace(picture, mask=mask[..., 0])], entry=known)
 
 
 @functools.lru_cache(maxsize=4)

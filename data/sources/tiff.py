@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 from data import images
 from data.errors import RefusedError, UserError, reason
-from data.sources import limits
+from data.sources import limits, masks
 from data.sources.raw import Damaged, Decoded, Entry, Picture
 
 SUFFIXES = (".tif", ".tiff")
@@ -29,7 +29,8 @@ def decode(entry: Entry) -> Decoded:
     The image of a file with one page has no number. All pages of another are one group.
 
     Raises:
-        RefusedError: pages that ask for too much memory, or that the file does not list.
+        RefusedError: as `masks.attached`, and pages that ask for too much memory, or that the file
+            does not list.
         UserError: as `data.images.read_image`.
     """
     path = pathlib.Path(entry.file)
@@ -38,12 +39,13 @@ def decode(entry: Entry) -> Decoded:
             file = opened.enter_context(path.open("rb"))  # see `data.images.read_image`
             image = opened.enter_context(Image.open(file))
         if not isinstance(image, TiffImagePlugin.TiffImageFile):  # of another kind, by its content
-            return Decoded([Picture(images.read_image(path))])
+            return Decoded([masks.attached(Picture(images.read_image(path)), entry)])
         pages, damaged = _listed(image, path)
         if len(pages) == 1 and damaged is None:
             with images.named_errors(path):
                 image.seek(pages[0])
-                return Decoded([Picture(images.to_array(image, path))])
+                picture = Picture(images.to_array(image, path))
+            return Decoded([masks.attached(picture, entry)])
     return Decoded(_read(path, pages, damaged), owner=f"file\0{entry.name}")
 
 

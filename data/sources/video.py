@@ -15,7 +15,7 @@ _SUFFIXES = (
 )  # fmt: skip
 
 
-def list_video(path: pathlib.Path, options: Options) -> Listing:
+def list_video(path: pathlib.Path, folder: pathlib.Path, options: Options) -> Listing:
     """PATH/<class>/<video>, PATH/<split>/<class>/<video>, or videos anywhere with a table.
 
     The frames of a file are one group, as are those of a patient that the table names.
@@ -28,7 +28,7 @@ def list_video(path: pathlib.Path, options: Options) -> Listing:
             "video: needs PyAV, which is not installed; add the extra 'video' with: pip install "
             "-e '.[video]'."
         )
-    entries, names = labels.entries(path, _videos, options.labels, "video")
+    entries, names = labels.entries(path, _videos, options.labels, "video", folder)
     strided = functools.partial(decode, stride=options.stride)
     return Listing(entries, names, strided, "video", str(path))
 

@@ -4,7 +4,7 @@ One file that loads nothing, in the style of the report.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -29,7 +29,11 @@ _BLACK = 20  # per cent in its first step, above which that is not drawn
 
 
 def render(
-    survey: Survey, found: findings.Doubles, sentences: Sequence[findings.Finding], config: str
+    survey: Survey,
+    found: findings.Doubles,
+    sentences: Sequence[findings.Finding],
+    groups: Sequence[Mapping[str, Any]],
+    config: str,
 ) -> str:
     """Returns the page.
 
@@ -37,6 +41,7 @@ def render(
       survey: what was looked at.
       found: its duplicates.
       sentences: what is said of it.
+      groups: what `subgroups` found.
       config: text of the configuration file.
     """
     here = pathlib.Path(__file__).parent
@@ -55,7 +60,7 @@ def render(
         findings=sentences,
         summary=findings.summary(sentences),
         counts=counts(survey),
-        subgroups=subgroups(survey),
+        subgroups=groups,
         shapes=_shapes(survey),
         types=_types(survey),
         histograms=_histograms(survey),

@@ -24,6 +24,11 @@ from launch.report import collect, page, results
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """The program: makes the report unless it is up to date; returns the path of its page."""
     settings = {"report": config.report.to_dict()}
+    if (said := collect.review(workdir)) is not None:
+        settings["review"] = tables.json_sha256(said)
+    made = stage.read(workdir, "report")
+    if made is not None and made["config"].get("review") != settings.get("review"):
+        stage.discard(workdir / "report")  # by what reviewers said since, not by another setting
     needs = [name for name in stage.PROGRAMS if name != "report"]
     begun = stage.begin(workdir, "report", settings, needs=needs, overwrite=overwrite)
     if begun is None:

@@ -68,6 +68,7 @@ class Found:
       arms: arm name to its models, in the order of the configuration.
       curves: trained stage to (metric to (steps, values)).
       sheets: files of GAN samples, by step.
+      review: what the raters of a study say, as `launch.review` wrote it; None where it did not.
     """
 
     stages: dict[str, dict[str, Any]]
@@ -82,6 +83,7 @@ class Found:
     arms: dict[str, Arm]
     curves: dict[str, dict[str, tuple[list[float], list[float]]]]
     sheets: list[pathlib.Path]
+    review: dict[str, Any] | None
 
 
 def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
@@ -115,7 +117,14 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
         },
         curves={name: _curves(workdir / name / "metrics.jsonl") for name in TRAINED},
         sheets=sorted((workdir / "gan" / "samples").glob("*.png")),
+        review=review(workdir),
     )
+
+
+def review(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """The statistics that `launch.review --stats` wrote; None where it was not called."""
+    path = workdir / "review" / "statistics.json"
+    return tables.read_json(path) if path.is_file() else None
 
 
 def again(workdir: pathlib.Path, name: str) -> str:

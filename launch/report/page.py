@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 from markupsafe import Markup
 
+from launch import annotate
 from launch.report import charts, tiles, words
 from launch.report.collect import Found
 from launch.report.gallery import MAX_CLASSES, Gallery
@@ -53,6 +54,7 @@ def render(
         "percent": words.percent,
         "duration": words.duration,
         "with_interval": words.with_interval,
+        "plain": words.plain,
         "verdict": words.verdict,
     }
     return environment.get_template("template.html").render(
@@ -65,7 +67,7 @@ def render(
         chart=_charts(found, results),
         grids={arm: _grid(choice) for arm, choice in results["choices"].items()},
         gallery=gallery,
-        method=config.annotate.method,
+        method=annotate.automatic_method(config) or config.annotate.method,
         tile=size * tiles.enlargement(size, len(found.class_names)),
         grey=found.real["train"].image_shape[-1] != 3,
         window=_window(gallery, found),

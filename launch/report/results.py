@@ -41,6 +41,7 @@ def build(found: Found, config: ml_collections.ConfigDict) -> dict[str, Any]:
             },
             "classes": list(found.class_names),
             "annotation": measures.annotation(found),
+            "review": found.review,
             "histograms": measures.histograms(found),
             "memorisation": {
                 space: measures.copying(found, space) for space in ("features", "pixels")

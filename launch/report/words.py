@@ -61,6 +61,15 @@ def with_interval(value: Mapping[str, Any], *, signed: bool = False) -> str:
     return write(value["mean"]) + tail
 
 
+def plain(value: Mapping[str, Any] | None, decimals: int = 2) -> str:
+    """'0.83 (0.81 to 0.85)', or a dash."""
+    if value is None or value["mean"] is None:
+        return number(None)
+    ends = interval(value)
+    tail = "" if ends is None else f" ({number(ends[0], decimals)} to {number(ends[1], decimals)})"
+    return number(value["mean"], decimals) + tail
+
+
 def verdict(value: Mapping[str, Any]) -> str:
     """What the interval of a difference shows: `GAIN`, `LOSS` or `NOTHING`."""
     ends = interval(value)

@@ -106,6 +106,8 @@ def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
         options=Options(labels=str(tmp_path / "t.csv")),
     )  # fmt: skip
     source.spool.write_originals(tmp_path / "known.parquet")
+    # The writer keeps much of every group of rows, so there must not be one for each part.
+    assert pq.ParquetFile(tmp_path / "known.parquet").num_row_groups == 1
     known = tables.read_parquet(tmp_path / "known.parquet")
     assert known["id"].tolist() == ["x/scan1.png", "x/scan10.png", "x/scan2.png"]
     assert known["sex"].tolist() == ["f", "m", ""]
@@ -118,9 +120,9 @@ def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
 def test_blocks_of_rows_and_files_change_nothing(opened, monkeypatch, block):
     table = WHOLE.replace("y/,10", "y/1.png,10\ny/2,10\ny/3,9")
     expected = opened(table).digest()
-    for module in (labels, label_table, entries):
+    for module in (labels, label_table, entries, tables, texts):
         monkeypatch.setattr(module, "_BLOCK", block)
-    monkeypatch.setattr(texts, "_BLOCK", block)
+    monkeypatch.setattr(texts, "_RUN", block)
     assert opened(table).digest() == expected
 
 

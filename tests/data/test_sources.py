@@ -13,6 +13,8 @@ from data.builders import digits
 from data.errors import UserError
 from data.fingerprint import fingerprint
 from data.sources import Source
+from data.sources.entries import Rows
+from data.sources.raw import Entry
 
 from .conftest import read_source
 
@@ -322,6 +324,26 @@ def test_any_tfds_classification_set_opens(tmp_path):
         _open("tfds:other_scans/bare", tmp_path)
 
 
+def test_rows_are_made_when_asked_for():
+    made = []
+
+    def maker(split):
+        def make(row):
+            made.append((split, row))
+            return Entry("file", f"{split}-{row}", row, split)
+
+        return make
+
+    rows = Rows([(3, maker("train")), (0, maker("none")), (2, maker("test"))])
+    assert (len(rows), made) == (5, [])
+    assert [entry.name for entry in rows[1:5:2]] == ["train-1", "test-0"]
+    assert (rows[-1].name, rows[4:2]) == ("test-1", [])
+    assert rows.splits() == ["train", "test"]
+    assert [entry.label for entry in rows] == [0, 1, 2, 0, 1]
+    with pytest.raises(IndexError):
+        rows[5]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -373,7 +395,7 @@ def test_digest_follows_content(npz, tmp_path):
     assert _open(npz(val_labels=labels), tmp_path).digest() != first
 
 
-def test_fingerprint_follows_files(npz, tree):
+def test_fingerprint_follows_files(npz, tree, tmp_path):
     first = fingerprint(npz())
     assert fingerprint(npz()) == first
     assert fingerprint(npz(class_names=None)) != first
@@ -381,6 +403,12 @@ def test_fingerprint_follows_files(npz, tree):
     before = fingerprint(spec)
     tree(names=("cow",))
     assert fingerprint(spec) != before
+    for order in ("cat\ncow\n", "cow\ncat\n"):  # of the same size
+        (tmp_path / "names").mkdir(exist_ok=True)
+        (tmp_path / "names" / "class_names.txt").write_text(order)
+        known = before
+        before = fingerprint(f"folder:{tmp_path / 'names'}")
+        assert before != known
     assert fingerprint("tfds:a") != fingerprint("tfds:b")
     with pytest.raises(UserError, match="does not exist"):
         fingerprint("npz:/nowhere.npz")

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -57,3 +59,38 @@ def test_texts_of_one_hash_are_told_apart(column, monkeypatch):
     monkeypatch.setattr(texts, "hashes", lambda column: np.zeros(len(column), np.int64))
     assert texts.repeated(column[4:]) is None
     assert texts.shared(column, np.array(["a", "c"])).tolist() == ["a"]
+
+
+def test_rows_are_found_by_their_text(column):
+    found = texts.Lookup(column).rows(["b", "c", "", "long" * 9, "b"])
+    assert found == {"b": [0, 3], "": [1, 6], "long" * 9: [4]}
+    assert texts.Lookup(column[:0]).rows(["b"]) == {}
+
+
+def test_rows_of_texts_of_one_hash_are_told_apart(column, monkeypatch):
+    monkeypatch.setattr(texts, "hashes", lambda column: np.zeros(len(column), np.int64))
+    assert texts.Lookup(column).rows(["a", "c"]) == {"a": [5]}
+
+
+@pytest.mark.parametrize("run", [1, 3, 7, 8])
+@pytest.mark.parametrize("key", [None, lambda word: word.rstrip("/")])
+def test_many_texts_are_sorted_on_disk(monkeypatch, run, key):
+    """As Python sorts them, also line breaks, bytes that are no UTF-8, and equal texts."""
+    monkeypatch.setattr(texts, "_RUN", run)
+    monkeypatch.setattr(texts, "_PIECE", 2)
+    words = ["b/", "a\n", "b", "\udce4", "", "a\n", "b/"]
+    assert list(texts.in_order(iter(words), key=key)) == sorted(words, key=key)
+    assert list(texts.in_order([], key=key)) == []
+
+
+def test_sorting_many_texts_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(texts, "_RUN", 1 << 9)
+    words = (f"image-{7919 * i % 20000:07d}.png" for i in range(20000))
+    tracemalloc.start()
+    last = ""
+    for word in texts.in_order(words):
+        assert word > last
+        last = word
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6  # as objects in a list they are 1.5 MB

@@ -30,7 +30,7 @@ def grey(rng) -> np.ndarray:
 def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs PyAV.*pip install -e '\.\[video\]'"):
-        video.list_video(tmp_path, Options())
+        video.list_video(tmp_path, tmp_path, Options())
 
 
 @needs_av

@@ -99,7 +99,7 @@ def test_real_volumes(volumes, name):
 
 def _series(folder: pathlib.Path, *, windowed: bool = True) -> Picture:
     """The volume of all files of a folder."""
-    (entry,) = series.list_series(folder, Options(axis="volume")).entries
+    (entry,) = series.list_series(folder, folder, Options(axis="volume")).entries
     (found,) = series.decode(entry, windowed).pictures
     return found
 
@@ -244,6 +244,26 @@ def test_series_as_a_source(tmp_path, truncate):
     assert set(source.report.unreadable) >= {"a/alone.dcm", "b/1-0.dcm"}
     items = walk(f"dicom:{tmp_path}", np.shape, data_dir="", options=Options(axis="volume")).items
     assert sum(not isinstance(item, Unreadable) for item in items) == 5
+
+
+def test_series_whose_files_alternate(tmp_path):
+    """Series come in the order of their first files, each with its files in their order."""
+    for name, value in (("b", 100), ("a", 5000)):
+        save_series(tmp_path / name, lambda mm, value=value: _field(mm) * 0 + value + mm[..., 2],
+                    count=4, size=(4, 4))  # fmt: skip
+    mixed = tmp_path / "set" / "class"
+    mixed.mkdir(parents=True)
+    for place, name in enumerate("ba"):
+        for path in (tmp_path / name).glob("*.dcm"):
+            path.rename(mixed / f"{path.stem}-{place}.dcm")
+    found = series.list_series(mixed.parent, tmp_path, Options(axis="volume"))
+    assert [entry.name for entry in found.entries] == ["class/0-0.dcm", "class/0-1.dcm"]
+    assert found.entries.splits() == ["all"]
+    for entry in found.entries:
+        kind = entry.name.partition("-")[2]
+        assert [one.name for one in entry.slices] == [f"class/{i}-{kind}" for i in range(4)]
+    lows = [next(iter(found.decode(entry).pictures)).minimum for entry in found.entries[::-1]]
+    assert lows[0] > 4000 > 1000 > lows[1]
 
 
 def test_a_series_in_two_classes_is_refused(tmp_path):

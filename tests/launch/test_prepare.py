@@ -299,3 +299,25 @@ def test_a_training_set_with_synthetic_images_is_not_opened_as_real(tmp_path, mo
     monkeypatch.setattr(stage, "require", lambda workdir, name: None)
     with pytest.raises(UserError, match="synthetic images among those of 'train'"):
         prepare.open_split(tmp_path, "train")
+
+
+def test_masks_are_records_of_the_same_splits(tmp_path):
+    """Each of its image, and nothing else is left there."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 16, 16), dtype=np.uint8)
+    masks = (pixels > 127).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.arange(40) % 2, masks=masks)
+    done, folder = _prepare(tmp_path, f"npz:{tmp_path / 'a.npz'}")
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (folder / "masks").iterdir())
+    assert not [name for name in names if name.startswith(".")]
+    counts = []
+    for split in NAMES:
+        real = prepare.open_split(tmp_path / "run", split)
+        found = prepare.open_masks(tmp_path / "run", split)
+        assert found.ids.tolist() == real.ids.tolist()
+        np.testing.assert_array_equal(found.images, (real.images > 127).astype(np.uint8))
+        np.testing.assert_array_equal(found.labels, real.labels)
+        counts.append(f"{split} {len(found)}")
+    assert f"data: masks: {', '.join(counts)}\n" in done.stdout
+    assert prepare.open_masks(tmp_path / "run", "imported") is None

@@ -94,11 +94,16 @@ def _dying(patch: pytest.MonkeyPatch, after: int) -> "itertools.count[int]":
 
 
 @pytest.fixture
-def few(pngs, tmp_path, monkeypatch):
-    """18 of the files in a folder, and shards of 4 records."""
+def small_shards(monkeypatch):
+    """Shards of 4 records, quickly written."""
     monkeypatch.setattr(record_writer, "SHARD_ROWS", 4)
     monkeypatch.setattr(stage, "_code", lambda: "")  # asks git, which takes its time
     monkeypatch.setattr(tables, "fsync", lambda path: None)  # no power fails here
+
+
+@pytest.fixture
+def few(pngs, tmp_path, small_shards):
+    """18 of the files in a folder."""
     for path in sorted(pngs.rglob("*.png"))[:9] + sorted(pngs.rglob("*.png"))[-10:-1]:
         (tmp_path / "few" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "few" / path.parent.name)
@@ -182,6 +187,32 @@ def test_killed_in_the_middle_of_a_file_it_goes_on(few, tmp_path, owner, name, h
     workdir = tmp_path / "run"
     _killed(few, workdir, lambda patch: _at(number, patch, owner, name, half))
     assert _run(few, workdir) == straight
+
+
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_killed_among_masks_it_goes_on(tmp_path, small_shards, share):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.arange(40) % 2, masks=255 - pixels)
+    config = preparing.config(f"npz:{tmp_path / 'a.npz'}")
+
+    def run(workdir) -> dict[str, bytes]:
+        prepare.run(config, workdir, False)
+        files = [path for path in (workdir / "data").rglob("*") if path.is_file()]
+        return {str(p.relative_to(workdir)): p.read_bytes() for p in files if p.stem != "stage"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        writes, write = itertools.count(), shards.ShardWriter.write
+        patch.setattr(shards.ShardWriter, "write", lambda *args: (next(writes), write(*args))[1])
+        straight = run(tmp_path / "straight")
+    # Images and their masks take as many writes.
+    kill = int(share * next(writes))
+    with pytest.MonkeyPatch.context() as patch:
+        _at(kill, patch, shards.ShardWriter, "write", _half_shard)
+        with pytest.raises(_Killed):
+            run(tmp_path / "run")
+    assert not (tmp_path / "run" / "data" / "masks").exists()
+    assert run(tmp_path / "run") == straight
+    assert sum("/masks/" in name for name in straight) > 5
 
 
 def _die_at_part(number: int) -> Callable[[pytest.MonkeyPatch], None]:

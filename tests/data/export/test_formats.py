@@ -52,7 +52,7 @@ def _own(kind: str, path: pathlib.Path) -> tuple:
         "npy": folder.list_folder,
         "nifti": nifti.list_nifti,
         "dicom": dicom.list_dicom,
-    }[kind](root, Options())
+    }[kind](root, path.parent, Options())
     (entry,) = listing.entries
     (picture,) = listing.decode(entry).pictures
     return picture, labels.marked(entry, root).name

@@ -141,6 +141,8 @@ def get_config() -> ml_collections.ConfigDict:
     annotate.members = ("knn", "consistency", "sklearn:SVC")  # of the ensemble
     annotate.threshold = 0.25  # non-real-like: less realistic than all but this share of reals
     annotate.neighbours = 3  # k of the k-NN realism
+    # On phantoms a VRN beats knn from some 50 labels of an expert on, and not without any
+    # (docs/results/truth.md).
     annotate.given = ""  # labels.parquet of an expert for (part of) this pool; "" for none
     annotate.confident_share = 0.2  # extremes that stand in for given labels where none are
 
@@ -168,17 +170,22 @@ def get_config() -> ml_collections.ConfigDict:
     extract.max_rounds = 3  # pools of first_per_class each, before giving up
 
     config.vrn = vrn = ml_collections.ConfigDict()
-    vrn.depth = 18  # 18, 34, 50 or 101
+    vrn.depth = 18  # 18, 34, 50 or 101; 34 gained nothing on phantoms (docs/results/truth.md)
     vrn.stem = "auto"  # small (stride 1), imagenet (reduces 4x), auto: small up to 64 px
     vrn.width = 16  # channels of the first stage; 64 is the published ResNet
     vrn.dtype = "float32"  # of the products, or bfloat16
-    vrn.head = "average"  # how places become features: average, top (quarter) or bilinear
-    # Both classes are reduced to this many pixels: generator traces go, and with them faults of
-    # fine texture and part of the ribs (docs/results/truth.md).
+    # How places become features: average, top (quarter) or bilinear; on phantoms the others gained
+    # nothing, nor did accepted positives behind the guard (docs/results/truth.md).
+    vrn.head = "average"
+    # The guard: both classes are reduced to this many pixels, blurred and made noisy. Without it a
+    # strong trace of the generator is learnt instead of the faults (on phantoms AUC 0.57, with it
+    # 0.84); faults of fine texture and part of the ribs go with the trace (docs/results/truth.md).
     vrn.input_size = 32
     vrn.blur = 1.0  # largest random blur in training, standard deviation in pixels; 0: none
     vrn.noise = 0.1  # largest random noise in training, of an image's range of 2; 0: none
-    vrn.positives = "real"  # real, or real+accepted (adds the real-like images of the pool)
+    # real, or real+accepted (adds the pool's real-like images). By an expert's labels these are a
+    # guard of their own (0.85 without the other); automatic annotators call half of the faults so.
+    vrn.positives = "real"
     vrn.batch = 32
     vrn.accumulate = 1  # micro-batches per update: less memory, the same update
     vrn.remat = False  # compute activations again instead of keeping them: less memory, slower

@@ -144,7 +144,7 @@ def begin(
         "start": _now(),
         "device": _device(),
         "versions": _versions(),
-        "code": _code(),
+        "code": code(),
     }
     write_json(folder / "stage.json", record)
     return Stage(folder, record, time.monotonic())
@@ -217,7 +217,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **versions, "native": build.name()}
 
 
-def _code() -> str:
+def code() -> str:
     """Commit of the code, with `-dirty` where files differ from it; else the package version."""
     root = pathlib.Path(__file__).resolve().parent.parent
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]

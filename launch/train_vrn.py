@@ -58,6 +58,37 @@ def _measure(
     """Calibrates on one held-out part of the pool and measures on the other."""
     pool = pools.open_pool(workdir / "pools" / "first")
     rows, real_like = extract.read(workdir)
+    result = measured(config, score, pool, real_like, rows, prepare.open_split(workdir, "val"))
+    tables.write_json(folder / "calibration.json", result)
+    cli.say(
+        f"VRN: AUC within synthetic images {result['auc_within_synthetic']:.3f}, accepts "
+        f"{result['acceptance_rate']:.0%} of the real-like ones"
+    )
+
+
+def measured(
+    config: ml_collections.ConfigDict,
+    score: Score,
+    pool: Records,
+    real_like: np.ndarray,
+    rows: extraction.Extraction,
+    unseen: Records,
+) -> dict[str, Any]:
+    """Calibrates a VRN on one held-out part of a pool and measures it on the other.
+
+    Args:
+      config: experiment.
+      score: the VRN's log-odds of real-like [N] for records.
+      pool: the first pool, N images.
+      real_like: int [N], its annotation, 1 or 0 wherever `rows` look.
+      rows: the parts.
+      unseen: real images that the VRN did not learn from.
+
+    Returns:
+      What `vrn.calibrate.calibrate` does, and 'accepted_of_real', the share of the unseen real
+      images beyond the operating point: a VRN that knows the generator accepts all of them and no
+      synthetic one.
+    """
     result = calibrate.calibrate(
         score(pool.subset(rows.calibration)),
         real_like[rows.calibration],
@@ -66,14 +97,8 @@ def _measure(
         method=config.vrn.calibration,
         seed=rng.fold(config.seed, "vrn", "bootstrap"),
     )
-    # Unseen real images: a VRN that knows the generator accepts all of them and no synthetic one.
-    accepted = score(prepare.open_split(workdir, "val")) >= result["operating_point"]["logit"]
-    result["accepted_of_real"] = float(accepted.mean())
-    tables.write_json(folder / "calibration.json", result)
-    cli.say(
-        f"VRN: AUC within synthetic images {result['auc_within_synthetic']:.3f}, accepts "
-        f"{result['acceptance_rate']:.0%} of the real-like ones"
-    )
+    accepted = score(unseen) >= result["operating_point"]["logit"]
+    return result | {"accepted_of_real": float(accepted.mean())}
 
 
 def open_vrn(

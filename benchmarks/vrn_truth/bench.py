@@ -17,12 +17,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from benchmarks.vrn_truth import pools
+from benchmarks.vrn_truth import measures, pools
 from data.records import Records
 from evaluation import classification
 from launch import models, prepare, rng, train_features, train_gan, train_vrn
-from vrn import annotators, calibrate, classifier, extraction, filters, target
-from vrn.features import Described
+from vrn import annotators, classifier, extraction, filters, target
+from vrn.features import Described, FeatureSpace
 
 ARMS = ("unfiltered", "random", "discriminator", "knn", "confidence", "vrn", "oracle")
 _PER_CLASS = {"val": 40, "test": 300}
@@ -30,17 +30,16 @@ _DISCRIMINATOR_BATCH = 100
 
 
 class Bench:
-    """One seed: its real images, GAN and feature network.
+    """One seed: its real images, and GAN and feature network, each made when first asked for.
 
     Attributes:
         config: the experiment with this seed.
+        folder: the seed's work directory.
         real: splits 'train', 'val' and 'test'.
-        reals: what annotators compare with.
-        space: the feature space.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, folder: pathlib.Path, seed: int):
-        """Makes what is missing of the seed's work directory `folder`/seed`seed`."""
+        """Makes what is missing of the splits in `folder`/seed`seed`."""
         self.config = config = copy.deepcopy(config)  # ConfigDict(config) would share its sections
         self.folder, self.seed = folder / f"seed{seed}", seed
         config.seed = seed
@@ -50,25 +49,37 @@ class Bench:
             reals.parent.mkdir(parents=True, exist_ok=True)
             per_class = {"train": config.data.real_per_class, **_PER_CLASS}
             pools.write_reals(reals, seed, per_class)
-        for stage in (prepare, train_gan, train_features):
-            stage.run(config, self.folder, overwrite=False)
+        prepare.run(config, self.folder, overwrite=False)
         self.real = {
             name: prepare.open_split(self.folder, name) for name in ("train", "val", "test")
         }
-        self.space = train_features.open_features(config, self.folder)
-        self.reals = annotators.Reals(
+
+    @functools.cached_property
+    def space(self) -> FeatureSpace:
+        """The feature space."""
+        train_features.run(self.config, self.folder, overwrite=False)
+        return train_features.open_features(self.config, self.folder)
+
+    @functools.cached_property
+    def reals(self) -> annotators.Reals:
+        """What annotators compare with."""
+        return annotators.Reals(
             train=self.space.describe(self.real["train"]),
             held_out=self.space.describe(self.real["val"]),
         )
 
+    def gan(self, step: int | None = None) -> tuple[Any, Any]:
+        """The GAN at a step that was kept, by default the last: its spec and its state."""
+        train_gan.run(self.config, self.folder, overwrite=False)
+        return train_gan.restore(self.config, self.folder, step)
+
     @functools.cached_property
-    def gan(self) -> tuple[Any, Any]:
-        """The trained GAN: its spec and its state."""
-        return train_gan.restore(self.config, self.folder)
+    def _last_gan(self) -> tuple[Any, Any]:
+        return self.gan()
 
     def discriminator_score(self, images: Records) -> np.ndarray:
         """The discriminator's logits [N] for images with their own labels."""
-        spec, state = self.gan
+        spec, state = self._last_gan
         scores = []
         for start in range(0, len(images), _DISCRIMINATOR_BATCH):
             rows = np.arange(start, min(start + _DISCRIMINATOR_BATCH, len(images)))
@@ -119,13 +130,11 @@ class Vrn:
 
     Attributes:
         score: its log-odds of real-like [N] for records.
-        calibration: what `vrn.calibrate` says of it, None where too few were annotated.
-        accepted_of_real: share of unseen real images beyond its operating point, likewise.
+        calibration: what `train_vrn.measured` says of it, None where too few were annotated.
     """
 
     score: Callable[[Records], np.ndarray]
     calibration: Mapping[str, Any] | None
-    accepted_of_real: float | None
 
 
 def train(bench: Bench, pool: Records, verdicts: np.ndarray, **changes: Any) -> Vrn:
@@ -169,17 +178,9 @@ def train(bench: Bench, pool: Records, verdicts: np.ndarray, **changes: Any) -> 
 
     held_out = (rows.calibration, rows.measurement)
     if any(len(np.unique(verdicts[part])) < 2 for part in held_out):
-        return Vrn(score, None, None)
-    found = calibrate.calibrate(
-        score(pool.subset(rows.calibration)),
-        verdicts[rows.calibration],
-        score(pool.subset(rows.measurement)),
-        verdicts[rows.measurement],
-        method=config.vrn.calibration,
-        seed=rng.fold(bench.seed, "vrn", "bootstrap"),
-    )
-    accepted = score(bench.real["val"]) >= found["operating_point"]["logit"]
-    return Vrn(score, found, float(accepted.mean()))
+        return Vrn(score, None)
+    unseen = bench.real["val"]
+    return Vrn(score, train_vrn.measured(config, score, pool, verdicts, rows, unseen))
 
 
 def filter_scores(
@@ -202,6 +203,16 @@ def keep(config: ml_collections.ConfigDict, pool: Records, scores: np.ndarray) -
     """Bool [N]: the share `config.filter.keep` of every class with the highest scores."""
     count = round(config.filter.keep * len(pool) / len(pools.CLASSES))
     return next(iter(filters.keep_per_class([(scores, pool.labels)], count)))
+
+
+def rankings(
+    config: ml_collections.ConfigDict, pool: pools.Pool, scores: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """What `measures.ranking` says of each filter's scores and of what it keeps."""
+    return {
+        name: measures.ranking(score, pool.kind, keep(config, pool.records, score))
+        for name, score in scores.items()
+    }
 
 
 def target_accuracy(bench: Bench, pool: Records | None, share: float | None = None) -> float:

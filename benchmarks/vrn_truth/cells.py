@@ -1,7 +1,6 @@
 """Cells: measurements that are made once, kept as files, and left out when they are there."""
 
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from data import tables
 from data.errors import UserError
+from launch import stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,8 @@ def run(
 ) -> None:
     """Measures the cells that have no file yet, with a bar that tells the time left.
 
-    What each took of the processor stands in `seconds.jsonl`, apart from the results, which are the
-    same every time.
+    A file holds the 'result', the 'commit' of the code that measured it, and the 'cpu_seconds' that
+    it took.
 
     Args:
         cells: in the order in which they are measured.
@@ -58,24 +58,26 @@ def run(
         )
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_json(mark, key)
+    commit = stage.code()
     todo = [cell for cell in cells if not cell.file(folder).exists()]
     with tqdm(total=len(cells), initial=len(cells) - len(todo), unit="cell") as bar:
         for cell in todo:
             bar.set_postfix_str(cell.file(folder).stem, refresh=False)
             cell.file(folder).parent.mkdir(parents=True, exist_ok=True)
             began = time.process_time()
-            tables.write_json(cell.file(folder), measure(cell))
-            with (folder / "seconds.jsonl").open("a") as log:
-                spent = round(time.process_time() - began, 1)
-                log.write(json.dumps({"cell": str(cell.file(folder)), "cpu_seconds": spent}) + "\n")
+            result = measure(cell)
+            spent = round(time.process_time() - began, 1)
+            made = {"result": result, "commit": commit, "cpu_seconds": spent}
+            tables.write_json(cell.file(folder), made)
             bar.update()
 
 
 def read(folder: pathlib.Path, study: str, seeds: Sequence[int], **setting: Any) -> list[Any]:
     """Results of one setting, one per seed; empty where a seed is missing."""
-    files = [Cell(study, setting, seed).file(folder) for seed in seeds]
-    return (
-        [tables.read_json(file) for file in files if file.exists()]
-        if all(file.exists() for file in files)
-        else []
-    )
+    return [made["result"] for made in files(folder, study, seeds, **setting)]
+
+
+def files(folder: pathlib.Path, study: str, seeds: Sequence[int], **setting: Any) -> list[Any]:
+    """As `read`, with commit and seconds."""
+    paths = [Cell(study, setting, seed).file(folder) for seed in seeds]
+    return [tables.read_json(path) for path in paths] if all(p.exists() for p in paths) else []

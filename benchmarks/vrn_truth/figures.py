@@ -18,7 +18,6 @@ from benchmarks.vrn_truth.results import (
 )
 
 _VARIANTS = {
-    "guard": "guards against traces",
     "noise": "mistakes of the experts",
     "positives": "positives of the VRN",
     "head": "head of the VRN",
@@ -111,9 +110,6 @@ def _variant_panel(title: str, results: Mapping[str, Sequence[Any]]) -> plots.Pa
         plots.Series("random", [(0.5, 0.5, 0.5)] * count, bound=True),
         plots.Series("oracle", [(1.0, 1.0, 1.0)] * count, bound=True),
     ]
-    if title.startswith(_VARIANTS["guard"]):
-        trap = points(settings, "auc_real_sound")
-        lines.append(plots.Series("real against sound synthetic", trap, joined=False))
     places = [name.replace(", ", ",\n").replace("two ", "two\n") for name in results]
     return plots.Panel(title, places, "AUC", lines, 0.4, 1.02)
 

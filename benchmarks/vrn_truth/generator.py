@@ -14,7 +14,7 @@ from benchmarks.vrn_truth import measures, pools
 from data.builders.phantom import faults, judge, seen
 from data.records import ArrayRecords, Records, from_unit
 from gan import sample
-from launch import generate, train_gan
+from launch import generate
 from vrn import annotators
 
 _FIRST, _SECOND = 400, 800
@@ -62,7 +62,7 @@ def measure(bench: benches.Bench) -> dict[str, Any]:
 
 def samples(bench: benches.Bench, pool: str, count: int, step: int | None = None) -> ArrayRecords:
     """Images of the GAN at a step, with the seeds that `launch.generate` gives that pool."""
-    spec, state = train_gan.restore(bench.config, bench.folder, step)
+    spec, state = bench.gan(step)
     seeds = generate.FIRST_SEED[pool] + np.arange(count)
     labels = np.arange(count) % len(pools.CLASSES)
     images = sample.generate(

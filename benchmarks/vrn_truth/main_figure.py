@@ -1,6 +1,6 @@
 """The main figure: filters against rates of faults, and the target models they lead to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.vrn_truth import measures, plots, pools, studies
@@ -17,6 +17,19 @@ from benchmarks.vrn_truth.results import (
 
 WORDS = {"absurd": "anatomy: right in every patch, absurd as a whole", "texture": "texture"}
 _ARMS = ("unfiltered", *FILTERS)
+# Measure -> the heading of its table.
+_OF_FILTERS = {
+    "auc": "AUC",
+    "fault_rate": "Share of faults in the kept half",
+    "precision": "Precision: share of sound images in the kept half",
+    "recall": "Recall: share of the sound images that is kept",
+}
+_OF_ANNOTATORS = {
+    "auc": "Annotators without an expert: AUC",
+    "precision": "Annotators: share of sound images among those called real-like",
+    "recall": "Annotators: share of the sound images called real-like",
+    "missed": "Annotators: share of the faulty images called real-like",
+}
 
 
 def part(found: Results) -> Part | None:
@@ -37,9 +50,9 @@ def part(found: Results) -> Part | None:
     every = [one for by_rate in families.values() for one in by_rate]
     real = measures.collect(found("real"), "accuracy")
     texts = [
-        *_filters(heads, every),
+        *_measured(heads, FILTERS, every, "filters", _OF_FILTERS),
         *_targets(heads, every, real),
-        *_annotators(heads, every),
+        *_measured(heads, studies.AUTOMATIC, every, "annotators", _OF_ANNOTATORS),
         _operating_point(heads, every),
     ]
     return "\n".join(texts), _panels(families, places, real), len(families), SIZE
@@ -53,12 +66,8 @@ def alone(found: Results) -> Part | None:
     every = [found("alone", **setting) for setting in settings]
     heads = [f"{setting['family']}, {setting['rate']:.0%}" for setting in settings]
     real = measures.collect(found("real"), "accuracy")
-    lines = [
-        *series(_ARMS, every, "accuracy", "*", joined=False),
-        plots.Series("real", [measures.interval(real)] * len(every), bound=True),
-    ]
-    ends = [point for line in lines for point in line.points]
-    low, high = min(point[1] for point in ends), max(point[2] for point in ends)
+    lines = _accuracies(every, real, joined=False)
+    low, high = _ends(lines)
     title, axis = "Trained on the pool alone", "balanced accuracy of the target model"
     panel = plots.Panel(title, heads, axis, lines, low, high)
     texts = [text.replace("## ", "## Pool alone: ") for text in _targets(heads, every, real)]
@@ -70,15 +79,9 @@ def _panels(
 ) -> list[plots.Panel]:
     first, second, third = [], [], []
     accuracies = {
-        family: [
-            *series(_ARMS, by_rate, "accuracy", "*"),
-            plots.Series("real", [measures.interval(real)] * len(places), bound=True),
-        ]
-        for family, by_rate in families.items()
+        family: _accuracies(by_rate, real, joined=True) for family, by_rate in families.items()
     }
-    # Both panels have one scale.
-    ends = [point for lines in accuracies.values() for line in lines for point in line.points]
-    low, high = min(point[1] for point in ends), max(point[2] for point in ends)
+    low, high = _ends(line for lines in accuracies.values() for line in lines)  # of both panels
     for family, by_rate in families.items():
         aucs = series(FILTERS, by_rate, "filters", "*", "auc")
         kept = series(FILTERS, by_rate, "filters", "*", "fault_rate")
@@ -99,15 +102,30 @@ def _panels(
     return first + second + third
 
 
-def _filters(heads: Sequence[str], every: Sequence[Sequence[Any]]) -> list[str]:
-    titles = {
-        "auc": "AUC",
-        "fault_rate": "Share of faults in the kept half",
-        "precision": "Precision: share of sound images in the kept half",
-        "recall": "Recall: share of the sound images that is kept",
-    }
+def _accuracies(
+    settings: Sequence[Sequence[Any]], real: Sequence[float], *, joined: bool
+) -> list[plots.Series]:
+    """What each arm's target models reach, beside those trained on real images alone."""
+    bound = plots.Series("real", [measures.interval(real)] * len(settings), bound=True)
+    return [*series(_ARMS, settings, "accuracy", "*", joined=joined), bound]
+
+
+def _ends(lines: Iterable[plots.Series]) -> tuple[float, float]:
+    """The lowest and the highest end of all intervals."""
+    points = [point for line in lines for point in line.points]
+    return min(point[1] for point in points), max(point[2] for point in points)
+
+
+def _measured(
+    heads: Sequence[str],
+    names: Sequence[str],
+    every: Sequence[Sequence[Any]],
+    part: str,
+    titles: Mapping[str, str],
+) -> list[str]:
+    """One table for each measure of `part`, with a row for each name."""
     return [
-        table(heads, rows(FILTERS, every, "filters", "*", measure), title)
+        table(heads, rows(names, every, part, "*", measure), title)
         for measure, title in titles.items()
     ]
 
@@ -136,23 +154,6 @@ def _targets(
     return [
         table(heads, body, "Balanced accuracy of the target model, %"),
         table(heads, paired, "Differences of balanced accuracy, points, paired by seed"),
-    ]
-
-
-def _annotators(heads: Sequence[str], every: Sequence[Sequence[Any]]) -> list[str]:
-    titles = {
-        "auc": "AUC",
-        "precision": "share of sound images among those called real-like",
-        "recall": "share of the sound images called real-like",
-        "missed": "share of the faulty images called real-like",
-    }
-    return [
-        table(
-            heads,
-            rows(studies.AUTOMATIC, every, "annotators", "*", measure),
-            f"Annotators without an expert: {title}",
-        )
-        for measure, title in titles.items()
     ]
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 COLOURS = {
     "vrn": "#d55e00", "discriminator": "#0072b2", "knn": "#009e73", "confidence": "#cc79a7",
     "random": "#999999", "oracle": "#000000", "unfiltered": "#e69f00", "real": "#56b4e9",
+    "vrn, real positives": "#d55e00", "vrn, real and accepted positives": "#0072b2",
 }  # fmt: skip
 _SCALE = 2  # drawn at so many times the size, then reduced, for smooth lines
 _BEYOND = 0.35  # how far bounds go beyond the outer places

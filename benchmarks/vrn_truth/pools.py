@@ -1,8 +1,8 @@
 """Real images and pools of "synthetic" ones whose every fault is known.
 
 A pool stands for the samples of a generator: phantoms of patients that no real split has, a share
-of them with one fault each, and on all of them the faint trace that upsampling leaves. Fault and
-trace have nothing to do with each other, so a network that looks for the trace finds no fault.
+of them with one fault each, and on all of them the generator's trace (`marks.py`). Fault and trace
+have nothing to do with each other, so a network that looks for the trace finds no fault.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from benchmarks.vrn_truth import marks
 from data import tables
 from data.builders.phantom import anatomy, faults
 from data.builders.phantom.render import render
@@ -19,10 +20,8 @@ from data.records import ArrayRecords, from_unit
 SIZE = 64  # pixels a side, the fewest that the analyser measures
 CLASSES = anatomy.LABELS
 FAMILIES: Mapping[str, Sequence[str]] = {"absurd": faults.ABSURD, "texture": faults.TEXTURE}
-TRACE = 0.04  # height of the generator's trace; the grain of a site's images is 0.02 to 0.055
-# Populations of one seed: nobody is in two of them.
-_REAL, _FIRST, _SECOND = range(3)
-_POPULATIONS = 8
+_NAMES = ("real", "first", "second")
+_POPULATIONS = 8  # more than there are names
 _VISITS = 2  # images of each patient of the training split
 
 
@@ -44,18 +43,23 @@ class Pool:
         return self.kind == faults.NONE
 
 
-def first(seed: int, count: int, rate: float, kinds: Sequence[str], trace: float = TRACE) -> Pool:
+def population(seed: int, name: str) -> int:
+    """Seed of the patients of 'real', 'first' or 'second'; nobody is in two of them."""
+    return seed * _POPULATIONS + _NAMES.index(name)
+
+
+def first(seed: int, count: int, rate: float, kinds: Sequence[str], trace: str = "faint") -> Pool:
     """The pool that is annotated; see `make`."""
-    return make(seed * _POPULATIONS + _FIRST, count, rate, kinds, trace)
+    return make(population(seed, "first"), count, rate, kinds, trace)
 
 
-def second(seed: int, count: int, rate: float, kinds: Sequence[str], trace: float = TRACE) -> Pool:
+def second(seed: int, count: int, rate: float, kinds: Sequence[str], trace: str = "faint") -> Pool:
     """The pool that is filtered; see `make`."""
-    return make(seed * _POPULATIONS + _SECOND, count, rate, kinds, trace)
+    return make(population(seed, "second"), count, rate, kinds, trace)
 
 
 def make(
-    population: int, count: int, rate: float, kinds: Sequence[str], trace: float = TRACE
+    population: int, count: int, rate: float, kinds: Sequence[str], trace: str = "faint"
 ) -> Pool:
     """A pool with the same share of faults in every class, each kind as often as the others.
 
@@ -64,25 +68,25 @@ def make(
         count: images; the classes take turns.
         rate: share of them with a fault, in [0, 1], to the nearest image of each class.
         kinds: names of the faults, of `faults.KINDS`.
-        trace: height of the generator's trace, of an image's range of 2; 0 for none.
+        trace: the generator's, of `marks.MARKS`.
     """
     people = np.arange(count)
     a = anatomy.draw(population, people, np.zeros_like(people))
-    kind = np.full(count, faults.NONE)
+    kind = dealt(population, a.label, rate, kinds)
+    images = marks.MARKS[trace](faults.inject(a, kind, (SIZE, SIZE)).pictures.image)
+    return Pool(_records(images, a, "pool", synthetic=True), kind)
+
+
+def dealt(population: int, labels: np.ndarray, rate: float, kinds: Sequence[str]) -> np.ndarray:
+    """Which of N images gets which fault; int64 [N], of `faults.KINDS`, or `faults.NONE`."""
+    kind = np.full(len(labels), faults.NONE)
     rng = np.random.default_rng((population, round(1000 * rate)))
-    for label in np.unique(a.label):
-        rows = rng.permutation(np.flatnonzero(a.label == label))
+    numbers = [faults.KINDS.index(name) for name in kinds]
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
         bad = rows[: round(rate * len(rows))]
-        numbers = [faults.KINDS.index(name) for name in kinds]
         kind[bad] = np.resize(rng.permutation(numbers), len(bad))
-    images = faults.inject(a, kind, (SIZE, SIZE)).pictures.image
-    return Pool(_records(_traced(images, trace), a, "pool", synthetic=True), kind)
-
-
-def _traced(images: np.ndarray, height: float) -> np.ndarray:
-    """Images with the same pattern of period 2, far weaker than the fault `checkerboard`."""
-    pattern = (-1.0) ** np.add.outer(np.arange(SIZE), np.arange(SIZE)) / 2
-    return np.clip(images + np.float32(height) * pattern[..., None].astype(np.float32), -1, 1)
+    return kind
 
 
 def _records(images: np.ndarray, a: anatomy.Anatomy, name: str, *, synthetic: bool) -> ArrayRecords:
@@ -105,7 +109,7 @@ def write_reals(path: pathlib.Path, seed: int, per_class: Mapping[str, int]) -> 
         visits = _VISITS if split == "train" else 1
         images = count * len(anatomy.LABELS)
         patients, visit = np.divmod(np.arange(images), visits)
-        a = anatomy.draw(seed * _POPULATIONS + _REAL, start + patients, visit)
+        a = anatomy.draw(population(seed, "real"), start + patients, visit)
         start += images
         arrays[f"{split}_images"] = from_unit(render(a, (SIZE, SIZE)).image[..., 0], np.uint8)
         arrays[f"{split}_labels"] = a.label

@@ -3,8 +3,10 @@
 import pathlib
 from collections.abc import Sequence
 
-from benchmarks.vrn_truth import figures, main_figure, plots
-from benchmarks.vrn_truth.results import Results
+import numpy as np
+
+from benchmarks.vrn_truth import figures, main_figure, plots, robust, studies
+from benchmarks.vrn_truth.results import Results, table
 from data.tables import atomic_file
 
 _PARTS = {
@@ -13,6 +15,8 @@ _PARTS = {
     "kinds": figures.kinds,
     "effort": figures.effort,
     "variants": figures.variants,
+    "trap": robust.trap,
+    "transfer": robust.transferred,
     "generator": figures.generator,
 }
 _COLOURS = 256  # of the files, which are smaller so
@@ -28,7 +32,7 @@ def write(folder: pathlib.Path, pictures: pathlib.Path, seeds: Sequence[int]) ->
     """
     found = Results(folder, seeds)
     pictures.mkdir(parents=True, exist_ok=True)
-    texts = []
+    texts = [_origin(found)]
     for name, make in _PARTS.items():
         made = make(found)
         if made is None:
@@ -39,5 +43,21 @@ def write(folder: pathlib.Path, pictures: pathlib.Path, seeds: Sequence[int]) ->
         with atomic_file(pictures / f"truth_{name}.png") as aside:
             picture.save(aside, "PNG", optimize=True)
     with atomic_file(folder / "tables.md") as aside:
-        aside.write_text("\n".join(texts) or "no study is complete\n")
+        aside.write_text("\n".join(texts))
     return folder / "tables.md"
+
+
+def _origin(found: Results) -> str:
+    body = {}
+    for name in studies.STUDIES:
+        if made := found.made(name):
+            seconds = [cell["cpu_seconds"] for cell in made]
+            commits = " ".join(sorted({cell["commit"] for cell in made}))
+            body[name] = [
+                str(len(made)),
+                f"{np.median(seconds):.0f}",
+                f"{sum(seconds):.0f}",
+                commits,
+            ]
+    heads = ("cells", "seconds of one core, median", "all", "commit of the code")
+    return table(heads, body, "Studies, as far as they are measured")

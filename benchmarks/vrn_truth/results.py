@@ -23,6 +23,12 @@ class Results:
         """What was measured of a setting."""
         return cells.read(self._folder, study, self._seeds, **setting)
 
+    def made(self, study: str) -> list[Any]:
+        """The files of the settings of a study that are complete, with commit and seconds."""
+        settings = studies.STUDIES[study][0]
+        found = [cells.files(self._folder, study, self._seeds, **one) for one in settings]
+        return [made for one in found for made in one]
+
     def all(self, study: str) -> bool:
         """Whether a study is complete."""
         return all(self(study, **setting) for setting in studies.STUDIES[study][0])

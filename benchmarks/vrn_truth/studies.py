@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from benchmarks.vrn_truth import bench as benches
-from benchmarks.vrn_truth import experts, generator, measures, pools
+from benchmarks.vrn_truth import experts, generator, measures, pools, transfer
 from benchmarks.vrn_truth.cells import Cell
 from launch import rng
 from vrn import annotators
@@ -33,7 +33,7 @@ GUARDS: Mapping[str, Mapping[str, Any]] = {
     "none": {"input_size": pools.SIZE, **_BARE},
     "jitter": {"input_size": pools.SIZE},
     "reduced": _BARE,
-    "none, real+accepted": {"input_size": pools.SIZE, "positives": "real+accepted", **_BARE},
+    "whole": {},
 }
 RATES_OF_LEARNING: Mapping[str, Mapping[str, Any]] = {"0.001": {"lr": 1e-3}, "0.01": {"lr": 1e-2}}
 POSITIVES: Mapping[str, Mapping[str, Any]] = {"real+accepted": {"positives": "real+accepted"}}
@@ -68,9 +68,14 @@ class Measurer:
 
 
 @functools.lru_cache(maxsize=16)  # several studies ask for the same; 5 MB each
-def _pools(seed: int, family: str, rate: float) -> tuple[pools.Pool, pools.Pool]:
+def _pools(
+    seed: int, family: str, rate: float, trace: str = "faint"
+) -> tuple[pools.Pool, pools.Pool]:
     kinds = pools.FAMILIES[family]
-    return pools.first(seed, _FIRST, rate, kinds), pools.second(seed, _SECOND, rate, kinds)
+    return (
+        pools.first(seed, _FIRST, rate, kinds, trace),
+        pools.second(seed, _SECOND, rate, kinds, trace),
+    )
 
 
 def _filters(
@@ -89,9 +94,7 @@ def _filters(
         accuracy[name] = benches.target_accuracy(bench, second.records.subset(rows), share)
     return {
         "annotators": _annotators(bench, first),
-        "filters": {
-            name: measures.ranking(score, second.kind, kept[name]) for name, score in scores.items()
-        },
+        "filters": benches.rankings(config, second, scores),
         "accuracy": accuracy,
         **_judged(bench, vrn, second),
     }
@@ -137,11 +140,10 @@ def _operating_point(vrn: benches.Vrn, pool: pools.Pool) -> dict[str, Any]:
     if vrn.calibration is None:
         return {"calibration": None}
     accepted = vrn.score(pool.records) >= vrn.calibration["operating_point"]["logit"]
-    names = ("auc_within_synthetic", "ece")
+    names = ("auc_within_synthetic", "ece", "accepted_of_real")
     return {
         "calibration": {
             **{name: vrn.calibration[name] for name in names},
-            "accepted_of_real": vrn.accepted_of_real,
             "accepted_of_sound": float(accepted[pool.sound].mean()),
             "accepted_of_faulty": float(accepted[~pool.sound].mean()),
         }
@@ -196,6 +198,18 @@ def _noise(bench: benches.Bench, family: str, variant: str) -> dict[str, Any]:
     return _vrn(bench, family, verdicts)
 
 
+def _trap(bench: benches.Bench, trace: str, guard: str, positives: str) -> dict[str, Any]:
+    """A VRN behind a guard, where all synthetic images bear a trace that no real image has."""
+    first, second = _pools(bench.seed, "absurd", RATE, trace)
+    verdicts = experts.annotate(first, EFFORT)
+    vrn = benches.train(bench, first.records, verdicts, positives=positives, **GUARDS[guard])
+    return _judged(bench, vrn, second)
+
+
+def _transfer(bench: benches.Bench, learnt: str, positives: str) -> dict[str, Any]:
+    return transfer.measure(bench, learnt, positives, effort=EFFORT, count=_SECOND, rate=RATE)
+
+
 def _real(bench: benches.Bench) -> dict[str, Any]:
     return {"accuracy": benches.target_accuracy(bench, None)}
 
@@ -205,6 +219,7 @@ def _grid(**axes: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 _BOTH = tuple(pools.FAMILIES)
+_POSITIVES = ("real", "real+accepted")
 # Study -> its settings, and what measures one of them.
 STUDIES: Mapping[str, tuple[Sequence[Mapping[str, Any]], Callable[..., dict[str, Any]]]] = {
     "real": ([{}], _real),
@@ -214,13 +229,16 @@ STUDIES: Mapping[str, tuple[Sequence[Mapping[str, Any]], Callable[..., dict[str,
     "generator": ([{}], generator.measure),
     # The main study has measured the effort that it takes.
     "effort": (_grid(family=_BOTH, count=[n for n in EFFORTS if n != EFFORT]), _effort),
-    "guard": (
+    "trap": (
         [
-            *_grid(family=("absurd",), variant=tuple(GUARDS)),
-            {"family": "texture", "variant": "jitter"},
+            *_grid(trace=("doubled",), positives=_POSITIVES, guard=tuple(GUARDS)),
+            *_grid(trace=("coarse",), positives=_POSITIVES, guard=("none", "whole")),
+            # The main study has measured the whole guard against this trace.
+            *_grid(trace=("faint",), positives=("real",), guard=("none", "jitter", "reduced")),
         ],
-        _variant(GUARDS),
+        _trap,
     ),
+    "transfer": (_grid(learnt=transfer.CHECKPOINTS, positives=_POSITIVES), _transfer),
     "noise": (
         _grid(family=("absurd",), variant=(*NOISES, "two raters", "two who agree", "ensemble")),
         _noise,

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.vrn_truth import pools
+from benchmarks.vrn_truth import marks, pools
 from data.builders.phantom import anatomy, faults
 from data.builders.phantom.render import render
+from vrn import traces
 
 
 @pytest.mark.parametrize("family", pools.FAMILIES)
@@ -29,7 +30,7 @@ def test_every_fault_is_in_one_family():
 
 
 def test_sound_images_are_phantoms_with_the_trace_and_nothing_else():
-    pool = pools.make(3, 40, 0.5, faults.ABSURD, trace=0.04)
+    pool = pools.make(3, 40, 0.5, faults.ABSURD)
     people = np.arange(40)
     plain = render(anatomy.draw(3, people, np.zeros_like(people)), (64, 64)).image
     difference = (pool.records.read(people) - plain)[pool.sound][..., 0]
@@ -39,6 +40,31 @@ def test_sound_images_are_phantoms_with_the_trace_and_nothing_else():
     assert np.abs(difference - 0.02 * sign)[inside].max() < 1 / 255 + 1e-6
     faulty = (pool.records.read(people) - plain)[~pool.sound]
     assert (np.abs(faulty).max((1, 2, 3)) > 0.1).all()
+
+
+def test_one_trace_is_gone_when_images_are_reduced_and_one_is_not():
+    rng = np.random.default_rng(0)
+    grain = 0.05 * rng.standard_normal((20, 64, 64, 1)).astype(np.float32)
+    power = {}
+    for trace in ("doubled", "coarse"):
+        marked = marks.MARKS[trace](grain)
+        # Share of the power of fine grain that is left, and of the wave's that is there.
+        power[trace] = [
+            _power(reduced(marked)) / _power(reduced(grain))
+            for reduced in (lambda x: x, lambda x: np.asarray(traces.remove_traces(x, 32)))
+        ]
+    # The mean of four independent values has a quarter of their variance.
+    assert power["doubled"][0] == pytest.approx(0.25, rel=0.1)
+    # Weights of 1, 3, 3, 1 eighths along each side: 38/64 of 1/2 beside 20/64.
+    assert power["doubled"][1] == pytest.approx((19 / 20) ** 2, rel=0.05)
+    # A wave of amplitude 0.05 along both sides has a quarter of the grain's power; where (20/64)^2
+    # of that is left, of the wave 0.789^4 is.
+    assert power["coarse"][0] == pytest.approx(1.25, rel=0.05)
+    assert power["coarse"][1] == pytest.approx(1 + 0.25 * 0.789**4 / (20 / 64) ** 2, rel=0.05)
+
+
+def _power(images):
+    return np.var(images, axis=(1, 2)).mean()
 
 
 def test_reals_of_a_seed_share_no_patient_with_each_other(tmp_path):
@@ -55,7 +81,7 @@ def test_reals_of_a_seed_share_no_patient_with_each_other(tmp_path):
 
 def test_pools_and_seeds_have_people_of_their_own():
     images = [
-        make(seed, 8, 0.0, faults.ABSURD, trace=0.0).records.images
+        make(seed, 8, 0.0, faults.ABSURD, trace="no").records.images
         for seed in (0, 1)
         for make in (pools.first, pools.second)
     ]

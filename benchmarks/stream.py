@@ -111,7 +111,7 @@ def train_vrn_only(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> 
     """Trains the VRN on the classes of the real images, since there are no others."""
     begun = stage.begin(workdir, "vrn", {}, needs=("data",))
     real = prepare.open_split(workdir, "train")
-    trainer = train_vrn._trainer(config, workdir)
+    trainer = train_vrn.open_trainer(config, workdir)
     trainer.train([Part(real, config.vrn.batch)], begun.folder, name="VRN", seed=0, steps=2)
     begun.finish()
 

@@ -1,7 +1,7 @@
 """Translates images to a domain: one file or a folder of PNG, DICOM or NIfTI files.
 
 python -m launch.translate --config=configs/phantom_translate.py --workdir=runs/phantom \
-    --input=scan.dcm --to=out
+    --input=scan.dcm --translations_to=out
 
 Each image becomes three files: in `translated`, the image in that domain; in `difference`, the map
 of what changed, at 16 bits (0 is no change, 65535 is the whole range) or, in NIfTI, as floats; and
@@ -28,9 +28,11 @@ INPUT = flags.DEFINE_string("input", "", "A file, or a folder of files of one ki
 DOMAIN = flags.DEFINE_string(
     "domain", "", "To which images are translated; by default --config.translator.healthy."
 )
-TO = flags.DEFINE_string("to", "", "Folder to make; by default WORKDIR/translations/INPUT.")
+TO = flags.DEFINE_string(
+    "translations_to", "", "Folder to make; by default WORKDIR/translations/INPUT."
+)
 FORMAT = flags.DEFINE_enum(
-    "format", "", ["", "png", "nifti", "dicom"],
+    "translations_format", "", ["", "png", "nifti", "dicom"],
     "Of translated images and maps; by default nifti of nifti, else png.",
 )  # fmt: skip
 _ENDS = {"low": 0.0, "high": 2.0}  # what the ends of a stored map stand for

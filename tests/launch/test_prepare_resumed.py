@@ -97,7 +97,7 @@ def _dying(patch: pytest.MonkeyPatch, after: int) -> "itertools.count[int]":
 def small_shards(monkeypatch):
     """Shards of 4 records, quickly written."""
     monkeypatch.setattr(record_writer, "SHARD_ROWS", 4)
-    monkeypatch.setattr(stage, "_code", lambda: "")  # asks git, which takes its time
+    monkeypatch.setattr(stage, "code", lambda: "")  # asks git, which takes its time
     monkeypatch.setattr(tables, "fsync", lambda path: None)  # no power fails here
 
 

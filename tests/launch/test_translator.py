@@ -185,7 +185,7 @@ def test_files_are_translated_and_marked(config, trained, tmp_path):
         pixels = part.read_raw(np.array([row]))[0, ..., 0]
         Image.fromarray(pixels).save(tmp_path / "in" / f"{name}.png")
     out = tmp_path / "out"
-    translated(config, trained, input=str(tmp_path / "in"), to=str(out))
+    translated(config, trained, input=str(tmp_path / "in"), translations_to=str(out))
     spec, state = train_translator.restore(config, trained)
     images = part.read(np.array([0, 7]))
     made = apply.translate(spec.translator, state.ema_params, images, np.zeros((2, 1)))
@@ -206,9 +206,11 @@ def test_files_are_translated_and_marked(config, trained, tmp_path):
     # What a network made is refused as a source of real images.
     for what in ("translated", "difference", "overlay"):
         assert all(marks.of_file(f, out / what) for f in (out / what).rglob("*.png"))
-    translated(config, trained, input=str(tmp_path / "in"), to=str(out))  # is there, and stays
+    translated(
+        config, trained, input=str(tmp_path / "in"), translations_to=str(out)
+    )  # is there, and stays
     with pytest.raises(UserError, match="holds another export"):
-        translated(config, trained, input=str(tmp_path / "in" / "a.png"), to=str(out))
+        translated(config, trained, input=str(tmp_path / "in" / "a.png"), translations_to=str(out))
 
 
 def test_volumes_of_nifti_come_back_where_they_lay(config, trained, tmp_path):
@@ -245,7 +247,9 @@ def test_dicom_is_translated(config, trained, tmp_path):
     flags.FLAGS.mark_as_parsed()
     pixels = (np.arange(256).reshape(16, 16) * 16).astype(np.uint16)
     dicom_files.save_dicom(tmp_path / "scan.dcm", pixels)
-    out = translated(config, trained, input=str(tmp_path / "scan.dcm"), to=str(tmp_path / "out"))
+    out = translated(
+        config, trained, input=str(tmp_path / "scan.dcm"), translations_to=str(tmp_path / "out")
+    )
     change = np.asarray(Image.open(out / "difference" / "scan.png"))
     assert (change.shape, change.dtype) == ((16, 16), np.uint16)
     assert np.asarray(Image.open(out / "translated" / "scan.png")).dtype == np.uint16

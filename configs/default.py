@@ -141,7 +141,7 @@ def get_config() -> ml_collections.ConfigDict:
     annotate.members = ("knn", "consistency", "sklearn:SVC")  # of the ensemble
     annotate.threshold = 0.25  # non-real-like: less realistic than all but this share of reals
     annotate.neighbours = 3  # k of the k-NN realism
-    # On phantoms a VRN beats knn from some 50 labels of an expert on, and not without any
+    # On phantoms a VRN beats knn from some 50 labels of an expert on, and not surely without any
     # (docs/results/truth.md).
     annotate.given = ""  # labels.parquet of an expert for (part of) this pool; "" for none
     annotate.confident_share = 0.2  # extremes that stand in for given labels where none are

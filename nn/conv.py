@@ -7,6 +7,8 @@ three bilinear maps, and the derivatives of each are the other two:
     T(y, w) -> x      dT = F(g, w), W(g, y)
     W(x, y) -> w      dW = T(y, g), F(x, g)
 
+T can put its result on top of other images, for a layer beside which there is a shortcut.
+
 Saying so with `jax.custom_vjp` keeps second-order terms (gradient penalties) inside the same three
 maps. JAX's own transposition rules instead build dilated convolutions that XLA's CPU backend runs
 an order of magnitude slower, with the same result.
@@ -79,10 +81,19 @@ def _forward(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _input_gradient(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
-    """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I]."""
+def _input_gradient(
+    geometry: Geometry, y: jax.Array, w: jax.Array, onto: tuple[jax.Array, ...] = ()
+) -> jax.Array:
+    """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I], plus images like x if given."""
     plain = functools.partial(_input_gradient_plain, geometry)
-    return _by_platform(conv_cpu.input_gradient(geometry, y.dtype, w.shape[2]), plain, y, w)
+    cpu = conv_cpu.input_gradient(geometry, y.dtype, w.shape[2])
+    return _by_platform(cpu, plain, y, w, *onto)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _forked(geometry: Geometry, x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """F(x, w) and x, the gradient of which goes on top of what comes back for this x."""
+    return _forward(geometry, x, w), x
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -93,12 +104,12 @@ def _filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Arra
 
 
 def _by_platform(
-    cpu: conv_cpu.Form | None, default: conv_cpu.Form, left: jax.Array, right: jax.Array
+    cpu: conv_cpu.Form | None, default: conv_cpu.Form, *operands: jax.Array
 ) -> jax.Array:
     """The map in the form that suits the platform which the program is compiled for."""
     if cpu is None:
-        return default(left, right)
-    return lax.platform_dependent(left, right, cpu=cpu, default=default)
+        return default(*operands)
+    return lax.platform_dependent(*operands, cpu=cpu, default=default)
 
 
 def _forward_plain(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -106,9 +117,11 @@ def _forward_plain(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(x, w, geometry.strides, geometry.pads, dimension_numbers=layout)
 
 
-def _input_gradient_plain(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax.Array:
+def _input_gradient_plain(
+    geometry: Geometry, y: jax.Array, w: jax.Array, *onto: jax.Array
+) -> jax.Array:
     """The convolution of the dilated y with the flipped kernel."""
-    return lax.conv_general_dilated(
+    x = lax.conv_general_dilated(
         y,
         jnp.flip(w, tuple(range(len(geometry.size)))),
         (1,) * len(geometry.size),
@@ -116,6 +129,7 @@ def _input_gradient_plain(geometry: Geometry, y: jax.Array, w: jax.Array) -> jax
         lhs_dilation=geometry.strides,
         dimension_numbers=geometry.layout("NHWC", "HWOI", "NHWC"),
     )
+    return sum(onto, start=x)
 
 
 def _filter_gradient_plain(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -139,11 +153,22 @@ _forward.defvjp(
         _filter_gradient(geometry, saved[0], g),
     ),
 )
+_forked.defvjp(
+    lambda geometry, x, w: (_forked(geometry, x, w), (x, w)),
+    lambda geometry, saved, g: (
+        _input_gradient(geometry, g[0], saved[1], (g[1],)),
+        _filter_gradient(geometry, saved[0], g[0]),
+    ),
+)
 _input_gradient.defvjp(
-    lambda geometry, y, w: (_input_gradient(geometry, y, w), (y, w)),
+    lambda geometry, y, w, onto=(): (
+        _input_gradient(geometry, y, w, onto),
+        (y, w, (None,) * len(onto)),
+    ),
     lambda geometry, saved, g: (
         _forward(geometry, g, saved[1]),
         _filter_gradient(geometry, g, saved[0]),
+        tuple(g for _ in saved[2]),
     ),
 )
 _filter_gradient.defvjp(
@@ -176,6 +201,20 @@ def _strides(strides: int | tuple[int, ...], size: tuple[int, ...]) -> tuple[int
     return (strides,) * len(size) if isinstance(strides, int) else strides
 
 
+def _geometry(
+    x: jax.Array, w: jax.Array, strides: int | tuple[int, ...], padding: Padding
+) -> Geometry:
+    """That of a convolution of images x with a kernel w, which must take as many channels."""
+    size, kernel = x.shape[1:-1], w.shape[:-2]
+    if len(size) != len(kernel) or x.shape[-1] != w.shape[-2]:
+        raise ValueError(
+            f"a kernel {w.shape} takes {w.shape[-2]} channels along {len(kernel)} axes, not images "
+            f"{x.shape}"
+        )
+    strides = _strides(strides, size)
+    return Geometry(size, kernel, strides, _pads(padding, size, kernel, strides))
+
+
 def conv(
     x: jax.Array,
     w: jax.Array,
@@ -197,19 +236,40 @@ def conv(
     Raises:
       ValueError: the kernel takes another number of axes or channels.
     """
-    size, kernel = x.shape[1:-1], w.shape[:-2]
-    if len(size) != len(kernel) or x.shape[-1] != w.shape[-2]:
-        raise ValueError(
-            f"a kernel {w.shape} takes {w.shape[-2]} channels along {len(kernel)} axes, not images "
-            f"{x.shape}"
-        )
-    strides = _strides(strides, size)
-    pads = _pads(padding, size, kernel, strides)
-    if set(kernel) == {1} and set(pads) == {(0, 0)}:
+    geometry = _geometry(x, w, strides, padding)
+    if set(geometry.kernel) == {1} and set(geometry.pads) == {(0, 0)}:
         # What the strides jump over is never read; without it this is a product of matrices.
-        x = x[:, *(slice(None, None, stride) for stride in strides)]
-        return _forward(Geometry(x.shape[1:-1], kernel, (1,) * len(size), pads), x, w)
-    return _forward(Geometry(size, kernel, strides, pads), x, w)
+        x = x[:, *(slice(None, None, stride) for stride in geometry.strides)]
+        geometry = _geometry(x, w, 1, padding)
+    return _forward(geometry, x, w)
+
+
+def forked_conv(
+    x: jax.Array,
+    w: jax.Array,
+    *,
+    strides: int | tuple[int, ...] = 1,
+    padding: Padding = "SAME",
+) -> tuple[jax.Array, jax.Array]:
+    """`conv` of images that go elsewhere too, such as past the layer on a shortcut.
+
+    Whatever uses the x returned here gives its gradient to the convolution, which adds its own in
+    the pass in which it computes it. Two uses of one x instead would have both gradients written,
+    read again and added.
+
+    Args:
+      x: images or volumes, as for `conv`.
+      w: kernel.
+      strides: window strides.
+      padding: likewise.
+
+    Returns:
+      What `conv` returns, and x.
+
+    Raises:
+      ValueError: the kernel takes another number of axes or channels.
+    """
+    return _forked(_geometry(x, w, strides, padding), x, w)
 
 
 def conv_transpose(
@@ -253,7 +313,8 @@ class Conv(nn.Module):
     """Square-kernel convolution layer on [B, H, W, C] or [B, D, H, W, C] with an optional bias.
 
     `spectral` divides the kernel by its largest singular value, see `nn.spectral`. Images and
-    kernel are multiplied in `dtype`, see `nn.precision`; parameters stay in float32.
+    kernel are multiplied in `dtype`, see `nn.precision`; parameters stay in float32. With `fork`
+    the layer returns its images too, in that type, for a shortcut past it; see `forked_conv`.
     """
 
     features: int
@@ -263,20 +324,24 @@ class Conv(nn.Module):
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     spectral: bool = False
+    fork: bool = False
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Images [B, H, W, C] to [B, OH, OW, features], and volumes likewise."""
         shape = (*(self.kernel,) * (x.ndim - 2), x.shape[-1], self.features)
         w = self.param("kernel", self.kernel_init, shape)
         w = normalised(self, w) if self.spectral else w
         x, w = cast(self.dtype, x, w)
-        y = conv(x, w, strides=self.stride, padding=self.padding)
+        if self.fork:
+            y, x = forked_conv(x, w, strides=self.stride, padding=self.padding)
+        else:
+            y = conv(x, w, strides=self.stride, padding=self.padding)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
             y = y + bias.astype(y.dtype)
-        return y
+        return (y, x) if self.fork else y
 
 
 class ConvTranspose(nn.Module):

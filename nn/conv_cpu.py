@@ -6,9 +6,9 @@ other forms serve where there is none, and other types. XLA's CPU backend falls 
 takes the filter gradient of a pointwise convolution for a convolution whose kernel has the image's
 size (docs/performance.md has the numbers).
 
-The functions take the geometry of `nn.conv` and give a form, a function of the map's operands that
-returns the same values, or None where XLA's own is as good, and for volumes, of which XLA's is the
-only one.
+The functions take the geometry of `nn.conv` and give a form, a function of the map's operands (T's
+may have images to add to as a third) that returns the same values, or None where XLA's own is as
+good, and for volumes, of which XLA's is the only one.
 """
 
 import functools
@@ -25,7 +25,7 @@ from nn.native import conv as native
 if TYPE_CHECKING:
     from nn.conv import Geometry
 
-Form = Callable[[jax.Array, jax.Array], jax.Array]
+Form = Callable[..., jax.Array]
 
 # Fewer channels than this are a product's result sooner than a convolution's.
 _FEW = 8
@@ -84,7 +84,7 @@ def _one_product(x: jax.Array, y: jax.Array) -> jax.Array:
     return w.astype(x.dtype)[None, None]
 
 
-def _phases(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
+def _phases(geometry: "Geometry", y: jax.Array, w: jax.Array, *onto: jax.Array) -> jax.Array:
     """T as one convolution of y for every phase of x: its rows and columns modulo the strides."""
     (sh, sw), (height, width) = geometry.strides, geometry.size
     # A kernel shorter than the stride has no tap for the last phases but zeros.
@@ -98,7 +98,7 @@ def _phases(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
 
     x = jnp.stack([jnp.stack([phase(i, j) for j in range(sw)], 3) for i in range(sh)], 2)
     x = x.reshape(len(y), x.shape[1] * sh, x.shape[3] * sw, w.shape[2])
-    return x[:, :height, :width]
+    return sum(onto, start=x[:, :height, :width])
 
 
 def _phase(geometry: "Geometry", axis: int, phase: int) -> tuple[slice, tuple[int, int]]:
@@ -113,7 +113,7 @@ def _phase(geometry: "Geometry", axis: int, phase: int) -> tuple[slice, tuple[in
     return slice(first, None, stride), (taps - 1 - ahead, count + ahead - geometry.out_size[axis])
 
 
-def _spread(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
+def _spread(geometry: "Geometry", y: jax.Array, w: jax.Array, *onto: jax.Array) -> jax.Array:
     """T as one product, in which every y spreads a patch of x, and a sum of shifted patches."""
     (kh, kw), (sh, sw), (th, tw) = geometry.kernel, geometry.strides, geometry.taps
     w = jnp.pad(w, ((0, th * sh - kh), (0, tw * sw - kw), (0, 0), (0, 0)))
@@ -127,7 +127,8 @@ def _spread(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
     x = cells.transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(len(y), x.shape[1] * sh, x.shape[3] * sw, w.shape[2]).astype(y.dtype)
     sizes = zip(geometry.size, geometry.pads, x.shape[1:3], strict=True)
-    return _pad(x, [(-low, size + low - got) for size, (low, _), got in sizes])
+    x = _pad(x, [(-low, size + low - got) for size, (low, _), got in sizes])
+    return sum(onto, start=x)
 
 
 def _shift(i: int, th: int, j: int, tw: int) -> list[tuple[int, int]]:

@@ -53,11 +53,11 @@ class Block(nn.Module):
             )
         else:
             layers = ((self.width, 3, self.stride), (self.width, 3, 1))
-        shortcut, features = x, layers[-1][0]
-        for index, (width, kernel, stride) in enumerate(layers):
-            if index > 0:
-                x = GroupNorm(relu=True)(x)
-            x = _conv(width, kernel, stride, self.dtype)(x)
+        first, *others = layers
+        x, shortcut = _conv(*first, self.dtype, fork=True)(x)
+        for layer in others:
+            x = _conv(*layer, self.dtype)(GroupNorm(relu=True)(x))
+        features = layers[-1][0]
         # A last scale of zero starts every block as the identity, which lets 100 layers train.
         last = GroupNorm(relu=True, scale_init=nn.initializers.zeros_init())
         if shortcut.shape != x.shape:
@@ -161,8 +161,15 @@ class ResNet(nn.Module):
         return self.last(self.features(x))
 
 
-def _conv(features: int, kernel: int, stride: int, dtype: Dtype) -> Conv:
+def _conv(features: int, kernel: int, stride: int, dtype: Dtype, fork: bool = False) -> Conv:
     # Padding by half the kernel on both sides keeps a stride-2 layer centred, as 'SAME' does not.
     return Conv(
-        features, kernel, stride, kernel // 2, use_bias=False, kernel_init=_he_normal, dtype=dtype
+        features,
+        kernel,
+        stride,
+        kernel // 2,
+        use_bias=False,
+        kernel_init=_he_normal,
+        fork=fork,
+        dtype=dtype,
     )

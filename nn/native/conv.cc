@@ -235,8 +235,9 @@ void PackOne(const float* w, float* packed, int64_t taps, int64_t sources, int64
                                : w[(t * sources + c) * results + r];
 }
 
-ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result result,
-                      Result packed, ffi::Span<const int64_t> strides,
+// Where images `onto` are given, they lie where the result does, and sums go on top of them.
+ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::RemainingArgs onto,
+                      Result result, Result packed, ffi::Span<const int64_t> strides,
                       ffi::Span<const int64_t> lows, bool transposed) {
   const auto from = source.dimensions(), to = result->dimensions(), w = weights.dimensions();
   const int64_t images = from[0], channels = from[3], outputs = to[3], taps = w[0] * w[1];
@@ -293,7 +294,7 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, Result 
                              across.size() > 1 &&
                              across[1].source - across[0].source == pixel.source &&
                              across[1].result - across[0].result == pixel.result;
-        bool add = false;
+        bool add = onto.size() > 0;
         for (const Segment* segment = group.segments.data(); segment != last || !add; add = true) {
           const Segment* const begun = segment;
           for (int64_t rows = 0; segment != last && rows + segment->length <= kChunk; ++segment)
@@ -455,6 +456,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_gather, vrn::GatherImpl,
                                   .Ctx<vrn::ffi::ThreadPool>()
                                   .Arg<vrn::Image>()
                                   .Arg<vrn::Image>()
+                                  .RemainingArgs()
                                   .Ret<vrn::Image>()
                                   .Ret<vrn::Image>()
                                   .Attr<vrn::ffi::Span<const int64_t>>("strides")

@@ -32,9 +32,12 @@ def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
     return _gather(geometry, x, w, (*geometry.out_size, w.shape[3]), transposed=False)
 
 
-def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array) -> jax.Array:
-    """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I]."""
-    return _gather(geometry, y, w, (*geometry.size, w.shape[2]), transposed=True)
+def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array, *onto: jax.Array) -> jax.Array:
+    """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I], added to images `onto` like x.
+
+    The sum takes the place of these in memory where nothing reads them again.
+    """
+    return _gather(geometry, y, w, (*geometry.size, w.shape[2]), *onto, transposed=True)
 
 
 def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Array:
@@ -44,23 +47,39 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
         chunks = -(-shape[2] // _PART) * -(-shape[3] // _PART)
         parts = -(-4 * _threads() // chunks)
         scratch = parts * _PATCH * shape[2] * shape[3]
-        return _call(TARGETS[3], x, y, shape, scratch, lows=_lows(geometry))
+        return _call(TARGETS[3], x, y, shape=shape, scratch=scratch, lows=_lows(geometry))
     size = int(np.prod(shape))
     parts = min(4 * _threads(), y.shape[0] * y.shape[1]) if size <= _SMALL else 1
     scratch = parts * size if parts > 1 else 0
-    return _call(TARGETS[1], x, y, shape, scratch, **_window(geometry))
+    return _call(TARGETS[1], x, y, shape=shape, scratch=scratch, **_window(geometry))
 
 
 def _gather(
-    geometry: "Geometry", source: jax.Array, w: jax.Array, shape: tuple[int, ...], transposed: bool
+    geometry: "Geometry",
+    source: jax.Array,
+    w: jax.Array,
+    shape: tuple[int, ...],
+    *onto: jax.Array,
+    transposed: bool,
 ) -> jax.Array:
     shape, channels = (len(source), *shape), source.shape[3]
     if _winograd(geometry, _IMAGE, shape[1:3], (channels, shape[3])):
         scratch, window = _PATCH * channels * shape[3], {"lows": _lows(geometry)}
-        return _call(TARGETS[2], source, w, shape, scratch, **window, transposed=transposed)
+        return _call(
+            TARGETS[2],
+            source,
+            w,
+            *onto,
+            shape=shape,
+            scratch=scratch,
+            **window,
+            transposed=transposed,
+        )
     packed = w.shape[0] * w.shape[1] * channels * (-(-shape[3] // _lanes()) * _lanes())
     window = _window(geometry)
-    return _call(TARGETS[0], source, w, shape, packed, **window, transposed=transposed)
+    return _call(
+        TARGETS[0], source, w, *onto, shape=shape, scratch=packed, **window, transposed=transposed
+    )
 
 
 def _winograd(
@@ -86,16 +105,19 @@ def _window(geometry: "Geometry") -> dict[str, np.ndarray]:
 
 def _call(
     target: str,
-    left: jax.Array,
-    right: jax.Array,
+    *operands: jax.Array,
     shape: tuple[int, ...],
     scratch: int,
     **attributes: np.ndarray | bool,
 ) -> jax.Array:
-    """Calls the library with `scratch` numbers of memory beside the result."""
+    """Calls the library with `scratch` numbers of memory beside the result.
+
+    A third operand has the result's place.
+    """
     results = [jax.ShapeDtypeStruct(size, jnp.float32) for size in (shape, (scratch,))]
-    call = jax.ffi.ffi_call(target, results, vmap_method="sequential")
-    return call(left, right, **attributes)[0]
+    places = {2: 0} if len(operands) > 2 else None
+    call = jax.ffi.ffi_call(target, results, vmap_method="sequential", input_output_aliases=places)
+    return call(*operands, **attributes)[0]
 
 
 def _lanes() -> int:

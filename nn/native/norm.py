@@ -41,10 +41,21 @@ def backward(
     g: jax.Array,
     *y: jax.Array,
 ) -> tuple[jax.Array, ...]:
-    """Gradients of x, scale, shift and, where there was one, of the residual."""
+    """Gradients of x, scale, shift and, where there was one, of the residual.
+
+    They take the place of g and x in memory where nothing reads those again (else XLA copies them
+    first), so that no fresh memory is cleared and fetched for them.
+    """
     results = [_like(x), _like(scale), _like(shift), *map(_like, y)]
+    places = {0: 0, 5: 3} if y else {5: 0}
+    call = jax.ffi.ffi_call(
+        "vrn_norm_backward",
+        results,
+        vmap_method="sequential",
+        input_output_aliases=places,
+    )
     return tuple(
-        jax.ffi.ffi_call("vrn_norm_backward", results, vmap_method="sequential")(
+        call(
             x,
             mean,
             inverse,

@@ -103,9 +103,9 @@ void TransformSpread(float* const* pixels, int64_t channel, int64_t channels, fl
   }
 }
 
-// A' m A: the 2x2 pixels of the result.
+// A' m A: the 2x2 pixels of the result, in place of what is there or, to `add`, on top of it.
 void TransformResult(const float* from, int64_t pitch, float* const* pixels, int64_t channel,
-                     int64_t channels) {
+                     int64_t channels, bool add) {
   for (int64_t c = 0; c < channels; c += kLanes) {
     Vec upper[kSide], lower[kSide];
     for (int j = 0; j < kSide; ++j) {
@@ -114,9 +114,10 @@ void TransformResult(const float* from, int64_t pitch, float* const* pixels, int
       upper[j] = in(0) + one + two;
       lower[j] = one - two - in(3);
     }
+    const auto put = [&](float* to, Vec value) { Put(to, add ? At<Vec>(to) + value : value); };
     const auto out = [&](int i, const Vec* row) {
-      Put(pixels[i] + channel + c, row[0] + row[1] + row[2]);
-      Put(pixels[i + 1] + channel + c, row[1] - row[2] - row[3]);
+      put(pixels[i] + channel + c, row[0] + row[1] + row[2]);
+      put(pixels[i + 1] + channel + c, row[1] - row[2] - row[3]);
     };
     out(0, upper), out(2, lower);
   }
@@ -184,8 +185,9 @@ void PackWeights(const float* w, float* packed, const Block& block, int64_t begi
   }
 }
 
-ffi::Error ImageImpl(ffi::ThreadPool pool, Image source, Image weights, Result result,
-                     Result packed, ffi::Span<const int64_t> lows, bool transposed) {
+// Images `onto` are as in conv.cc.
+ffi::Error ImageImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::RemainingArgs onto,
+                     Result result, Result packed, ffi::Span<const int64_t> lows, bool transposed) {
   const auto from = source.dimensions(), to = result->dimensions();
   const int64_t images = from[0], channels = from[3], outputs = to[3];
   const int64_t blocks = Ceil(outputs, kBlock);
@@ -244,7 +246,7 @@ ffi::Error ImageImpl(ffi::ThreadPool pool, Image source, Image weights, Result r
           patches.At<kOut>(first + p, result->typed_data(), written, 0, 0, waste,
                            [&](float* const* pixels) {
                              TransformResult(out + p * block.valid, out_pitch, pixels, block.first,
-                                             block.valid);
+                                             block.valid, onto.size() > 0);
                            });
       }
     }
@@ -347,6 +349,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_winograd_image, vrn::ImageImpl,
                                   .Ctx<vrn::ffi::ThreadPool>()
                                   .Arg<vrn::Image>()
                                   .Arg<vrn::Image>()
+                                  .RemainingArgs()
                                   .Ret<vrn::Image>()
                                   .Ret<vrn::Image>()
                                   .Attr<vrn::ffi::Span<const int64_t>>("lows")

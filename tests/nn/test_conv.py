@@ -8,7 +8,7 @@ from jax import lax
 
 from nn import conv as conv_lib
 from nn import conv_cpu
-from nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+from nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose, forked_conv
 from nn.native import build
 from nn.native import conv as native
 
@@ -167,6 +167,28 @@ def test_conv_transpose_is_the_input_gradient_of_conv(case, dtype):
         assert_close(got, jax.jit(lambda y, w: derivatives(transposed, y, w))(y, w))
 
 
+@pytest.mark.parametrize(
+    ("case", "dtype"), [run for run in RUNS if run[0].startswith(("resnet", "short", "volume"))]
+)
+def test_a_fork_adds_up_what_comes_back_for_its_images(case, dtype):
+    size, inputs, outputs, kernel, strides, padding = (CASES | VOLUMES)[case]
+    with jax.enable_x64(True):
+        x, w = arrays(7, (BATCH, *size, inputs), (*kernel, inputs, outputs))
+        x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+
+        def joined(y, x):
+            return jnp.concatenate([y.ravel(), jnp.sin(2 * x).ravel()])
+
+        def ours(x, w):
+            return joined(*forked_conv(x, w, strides=strides, padding=padding))
+
+        def theirs(x, w):
+            return joined(plain(x, w, strides, padding), x)
+
+        got = jax.jit(lambda x, w: derivatives(ours, x, w))(x, w)
+        assert_close(got, jax.jit(lambda x, w: derivatives(theirs, x, w))(x, w))
+
+
 @pytest.mark.parametrize("few", [0, 99], ids=["phases", "spread"])
 @pytest.mark.parametrize("case", CASES)
 def test_the_forms_for_cpu_equal_those_for_accelerators(case, few, monkeypatch):
@@ -191,9 +213,11 @@ def assert_forms_equal_plain(case, dtype):
         (BATCH, *geometry.out_size, outputs),
     )
     x, w, y = (jnp.asarray(a, dtype) for a in arrays(5, *shapes))
+    transposed = conv_cpu.input_gradient(geometry, dtype, inputs)
     forms = [
         (conv_cpu.forward(geometry, dtype), conv_lib._forward_plain, (x, w)),
-        (conv_cpu.input_gradient(geometry, dtype, inputs), conv_lib._input_gradient_plain, (y, w)),
+        (transposed, conv_lib._input_gradient_plain, (y, w)),
+        (transposed, conv_lib._input_gradient_plain, (y, w, x)),
         (conv_cpu.filter_gradient(geometry, dtype), conv_lib._filter_gradient_plain, (x, y)),
     ]
     compiled = build.computes(dtype)

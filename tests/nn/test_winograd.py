@@ -1,5 +1,7 @@
 """Winograd's form of the three maps, in every size: the definition in float64, and its order."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +73,21 @@ def test_every_map_is_that_of_the_definition(everywhere, case, name):
     # Half of what assert_close allows: the definition itself rounds to 2e-7 of the largest number.
     error = np.abs(np.asarray(form(*narrow), np.float64) - np.asarray(expected)).max()
     assert error <= 5e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sums_go_on_top_of_other_images(everywhere, case):
+    size, inputs, outputs, pads = CASES[case]
+    geometry = Geometry(size, (3, 3), (1, 1), pads)
+    x, w = operands("forward", geometry, inputs * LANES, outputs * LANES, images=3)
+    y, _ = operands("input_gradient", geometry, inputs * LANES, outputs * LANES, images=3)
+    x, w, y = (jnp.asarray(a, jnp.float32) for a in (x, w, y))
+    alone = jax.jit(functools.partial(native.input_gradient, geometry))
+    onto = jax.jit(lambda y, w, x: native.input_gradient(geometry, y, w, x))
+    assert takes_winograd(onto, y, w, x)
+    before = np.array(x)
+    np.testing.assert_array_equal(onto(y, w, x), before + alone(y, w))
+    np.testing.assert_array_equal(x, before)  # somebody still has them: they were copied
 
 
 def test_first_and_second_derivatives(everywhere):

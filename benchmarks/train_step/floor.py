@@ -15,6 +15,8 @@ from jax.interpreters import partial_eval
 from benchmarks.train_step import ours
 from nn.gradient import is_product
 
+_FACTORS = 2
+
 
 def products(work: ours.Work) -> list[JaxprEqn]:
     """The convolutions and matrix products of the step on CPU, each as often as it takes them."""
@@ -26,13 +28,25 @@ def _walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     live, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)
     for eqn in live.eqns:
         if is_product(eqn.primitive, **eqn.params):
-            yield eqn
+            yield _alone(eqn)
         elif eqn.primitive.name == "cond":  # a choice by platform, in which that for CPU is first
             yield from _walk(eqn.params["branches"][0].jaxpr)
         else:
             for inner in jax.extend.core.jaxprs_in_params(eqn.params):
                 for _ in range(eqn.params.get("length", 1)):  # of a scan
                     yield from _walk(inner)
+
+
+def _alone(eqn: JaxprEqn) -> JaxprEqn:
+    """The product without images that its result would be added to (`nn.native.conv`)."""
+    if not eqn.params.get("input_output_aliases"):
+        return eqn
+    layouts = eqn.params["input_layouts"]
+    params = eqn.params | {
+        "input_output_aliases": (),
+        "input_layouts": None if layouts is None else layouts[:_FACTORS],
+    }
+    return eqn.replace(invars=eqn.invars[:_FACTORS], params=params)
 
 
 class Side:

@@ -41,8 +41,9 @@ def products(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> Products:
             per_place = x.shape[-1] * layer.features
             if isinstance(layer, Conv | ConvTranspose):
                 per_place *= layer.kernel**2
+            y = result[0] if isinstance(result, tuple) else result  # of a fork
             # A transposed convolution multiplies at the places of its input.
-            places = x if isinstance(layer, ConvTranspose) else result
+            places = x if isinstance(layer, ConvTranspose) else y
             here = per_place * places.size // places.shape[-1]
             every += here
             first += here if (x.ndim, x.shape[-1]) == (len(entry), entry[-1]) else 0

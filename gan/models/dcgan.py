@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gan.models.projection import class_term
+from nn.activation import leaky_relu
 from nn.conv import Conv, ConvTranspose
 from nn.norm import ClassGroupNorm
 from nn.precision import Dtype, widen
@@ -99,7 +100,7 @@ class Discriminator(nn.Module):
             raise ValueError(f"the discriminator takes images {expected}, not {x.shape[1:]}")
         for width in widths(self.size, self.width):
             conv = Conv(width, kernel=4, stride=2, kernel_init=_init, dtype=self.dtype)
-            x = nn.leaky_relu(conv(x), 0.2)
+            x = leaky_relu(conv(x), 0.2)
         features = widen(x).reshape(x.shape[0], -1)
         unconditional = nn.Dense(1, kernel_init=_init, name="realness")(features)[:, 0]
         embedding = self.param("class_embedding", _init, (self.num_classes, features.shape[-1]))

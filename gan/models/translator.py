@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from nn.activation import leaky_relu
 from nn.conv import Conv, ConvTranspose
 from nn.norm import GroupNorm
 from nn.precision import Dtype, widen
@@ -140,7 +141,7 @@ class Discriminator(nn.Module):
         halvings = min(HALVINGS, shortest.bit_length() - 1)
         conv = functools.partial(Conv, kernel_init=_init_discriminator, dtype=self.dtype)
         for index in range(halvings):
-            x = nn.leaky_relu(conv(self.width * 2**index, 4, 2)(x), 0.01)
+            x = leaky_relu(conv(self.width * 2**index, 4, 2)(x), 0.01)
         real = conv(1, use_bias=False, name="realness")(x)
         # A convolution whose kernel is as large as the image is a product.
         features = widen(x).reshape(len(x), -1)

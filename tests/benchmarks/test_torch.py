@@ -16,7 +16,7 @@ CPU = torch_steps.Manner()
 TINY = [
     Row("dcgan", 16, 4, 4), Row("wgan_gp", 16, 4, 4), Row("resnet_gan", 32, 2, 4),
     Row("resnet_gan", 64, 2, 4), Row("vrn_resnet18", 32, 4, 4), Row("vrn_resnet50", 32, 4, 4),
-    Row("target_resnet10", 64, 4, 4),
+    Row("target_resnet10", 64, 4, 4), Row("translator", 16, 4, 4),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from launch.report import colours
+from launch.report.tiles import data_uri
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +202,7 @@ def rates(
     x: str,
     y: str,
     notes: Mapping[str, float],
+    heading: str,
     marks: Sequence[float] = (),
     chance: bool = False,
 ) -> Markup:
@@ -212,15 +214,17 @@ def rates(
       x: label of the axis of what is falsely found.
       y: label of the other axis, a share.
       notes: name to the number that is written after it.
+      heading: of these numbers.
       marks: values of x with a line of their own.
       chance: draws what guessing would give.
     """
     left, top, side, legend = 52, 30, 290, 190
     bottom, width = top + side, left + side + 14 + legend
     words = "; ".join(f"{name} {notes[name]:.2f}" for name in series)
-    svg = _Svg(width, bottom + 44, title, words)
+    svg = _Svg(width, bottom + 44, title, f"{heading}: {words}")
     svg.text(0, 14, title, "title")
-    h = _Scale([0, *(one["false"][-1] for one in series.values())], left, left + side, 4)
+    largest = max(*marks, *(one["false"][-1] for one in series.values()), 0)
+    h = _Scale([0, largest], left, left + side, 4)
     v = _Scale([0, 1], bottom, top)
     for tick in v.ticks:
         svg.line(left, v(tick), left + side, v(tick), "grid")
@@ -235,9 +239,10 @@ def rates(
     for index, (name, one) in reversed(list(enumerate(series.items()))):  # the first on top
         points = [f"{h(a):.1f},{v(b):.1f}" for a, b in zip(one["false"], one["true"], strict=True)]
         svg.add("polyline", tip=name, points=" ".join(points), kind=f"curve s{index % 6}")
-        place, height = left + side + 18, top + 12 + 20 * index
+        place, height = left + side + 18, top + 32 + 20 * index
         svg.line(place, height, place + 20, height, f"curve s{index % 6}")
         svg.text(place + 27, height + 4, f"{name} {notes[name]:.2f}", "tick")
+    svg.text(left + side + 18, top + 12, heading, "tick")
     svg.text(left + side / 2, bottom + 38, x, "axis middle")
     middle = top + side / 2
     svg.text(13, middle, y, "axis middle", transform=f"rotate(-90 13 {middle:g})")
@@ -245,16 +250,14 @@ def rates(
 
 
 def colour_scale(most: float) -> Markup:
-    """The colours of maps from 0 to `most`, with numbers under them."""
+    """The colours of maps from 0 to `most` and more, with numbers under them."""
     left, width, height = 8, 320, 14
-    svg = _Svg(left + width + 24, height + 26, "Colours of the maps", f"black 0, white {most:.3g}")
-    scale = colours.scale()
-    step = width / len(scale)
-    for index, colour in enumerate(scale):
-        svg.add(
-            "rect", x=left + index * step, y=0.0, width=step + 0.5, height=float(height),
-            style=f"fill:rgb({','.join(map(str, colour.tolist()))})",
-        )  # fmt: skip
+    words = f"black is 0, the lightest {most:.3g} and more"
+    svg = _Svg(left + width + 24, height + 26, "Colours of the maps", words)
+    svg.add(
+        "image", href=data_uri(colours.scale()[None]), x=left, y=0, width=width, height=height,
+        preserveAspectRatio="none",
+    )  # fmt: skip
     ticks, decimals = nice_ticks(0, most, 4)
     for tick in (one for one in ticks if one <= most):
         place = left + width * tick / most if most > 0 else left

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from data import tables
 from data.errors import UserError
+from evaluation import localisation
 from launch import stage
 from launch.report import charts, colours, overlay
 from launch.report.tiles import Tile, Window, data_uri
@@ -20,7 +21,7 @@ _COLUMNS = {
     "own": "in its own domain",
     "healthy": "made healthy",
     "maps": "map",
-    "overlay": "lesion and candidates",
+    "overlay": "outlines",
     "twins": "healthy twin",
 }
 _KINDS = {
@@ -29,6 +30,7 @@ _KINDS = {
     "missed": "Worst misses: diseased, of the lowest scores",
     "false": "Worst false alarms: healthy, of the highest scores",
 }
+_LIGHTEST = 0.995  # quantile of the maps shown from which on all have the lightest colour
 _TILE = 132  # about how many pixels an image is shown at
 
 
@@ -83,6 +85,7 @@ class Section:
       numbers: name of the maps to the content of their file.
       roc: chart of all maps.
       froc: likewise; None where there are no masks.
+      twins: whether images have healthy twins.
       sheets: name of the maps to their sheet.
       tile: pixels at which an image is shown.
     """
@@ -90,6 +93,7 @@ class Section:
     numbers: dict[str, dict[str, Any]]
     roc: Markup
     froc: Markup | None
+    twins: bool
     sheets: dict[str, Sheet]
     tile: int
 
@@ -154,12 +158,15 @@ def section(found: dict[str, Judged], window: Window) -> Section | None:
         numbers={name: one.numbers for name, one in found.items()},
         roc=charts.rates(
             roc, title="Which images are diseased?", x="share of healthy images called diseased",
-            y="share of diseased images found", notes=areas, chance=True,
+            y="share of diseased images found", notes=areas, heading="AUC",
+            chance=True,
         ),
         froc=charts.rates(
             froc, title="Where is the lesion?", x="false positives per image",
-            y="share of lesions found", notes=at_one, marks=(0.5, 1, 2),
+            y="share of lesions found", notes=at_one, heading="share at 1",
+            marks=localisation.RATES,
         ) if froc else None,
+        twins=any("twin" in one.numbers for one in found.values()),
         sheets={name: _sheet(one.examples, window) for name, one in found.items()},
         tile=size * max(1, round(_TILE / size)),
     )  # fmt: skip
@@ -168,7 +175,7 @@ def section(found: dict[str, Judged], window: Window) -> Section | None:
 def _sheet(examples: dict[str, np.ndarray], window: Window) -> Sheet:
     there = set(examples) | ({"overlay"} if {"masks", "found"} & set(examples) else set())
     columns = [name for name in _COLUMNS if name in there]
-    most = float(examples["maps"].max())
+    most = float(np.quantile(examples["maps"], _LIGHTEST))
     groups: dict[str, list[Row]] = {}
     for i, kind in enumerate(examples["kind"]):
         one = {name: array[i] for name, array in examples.items()}

@@ -9,7 +9,7 @@ import pytest
 from absl import app
 
 from benchmarks.train_step import flops, main, measure, ours
-from benchmarks.train_step.rows import CLASSIFIERS, GANS, SIZES, TRANSLATORS, Row, rows
+from benchmarks.train_step.rows import CLASSIFIERS, GANS, SIZES, TRANSLATORS, Row, Translator, rows
 from nn.native import build
 from tests.launch.programs import ROOT
 
@@ -113,6 +113,7 @@ def test_operations_of_a_known_network():
 def test_operations_are_about_those_that_the_compiler_counts(kind, monkeypatch):
     # The compiler does not see what the compiled library multiplies.
     monkeypatch.setattr(build, "computes", lambda dtype: False)
+    monkeypatch.setitem(TRANSLATORS, "translator", Translator(blocks=1, n_critic=2))
     work = ours.build(Row(kind, 32, 16, 4))
     lowered = ours.train_step(work).lower(work.state, work.batch, work.key)
     # The compiler leaves products with padding out and counts everything else too.

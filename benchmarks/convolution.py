@@ -36,7 +36,7 @@ _REPEATS = flags.DEFINE_integer(
     "repeats", 5, "Rounds; each times every form in turn.", 1, flag_values=FLAGS
 )
 
-_BATCH = 64
+_BATCHES = {2: 64, 3: 4}  # by the number of axes
 # (size, channels in, channels out, kernel, stride): the layers of a DCGAN of width 32 at 64 px, of
 # residual networks of width 16 to 64, and of a bottleneck.
 _LAYERS = (
@@ -45,22 +45,31 @@ _LAYERS = (
     (16, 128, 128, 3, 1), (8, 256, 256, 3, 1), (32, 64, 128, 3, 2),
     (32, 64, 16, 1, 1), (32, 16, 64, 1, 1),
 )  # fmt: skip
+# Those of a translator of volumes of width 8: its first, one of its blocks, and two that halve.
+_VOLUMES = ((16, 2, 8, 7, 1), (8, 32, 32, 3, 1), (32, 1, 8, 4, 2), (16, 8, 16, 4, 2))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One convolution: square images and kernel, padded so that only the stride shrinks them."""
+    """One convolution: square or cubic, and padded so that only the stride makes smaller images."""
 
     size: int
     inputs: int
     outputs: int
     kernel: int
     stride: int
+    axes: int = 2
+
+    @property
+    def batch(self) -> int:
+        """Images or volumes."""
+        return _BATCHES[self.axes]
 
     @property
     def name(self) -> str:
         """A name to filter by."""
-        return f"{self.size}px_{self.inputs}to{self.outputs}_k{self.kernel}s{self.stride}"
+        size = f"{self.size}px" if self.axes == 2 else f"{self.size}px_volume"
+        return f"{size}_{self.inputs}to{self.outputs}_k{self.kernel}s{self.stride}"
 
     @property
     def padding(self) -> int:
@@ -70,17 +79,17 @@ class Layer:
     @property
     def geometry(self) -> conv.Geometry:
         """As `nn.conv` has it."""
-        pads = ((self.padding,) * 2,) * 2
-        return conv.Geometry((self.size,) * 2, (self.kernel,) * 2, (self.stride,) * 2, pads)
+        numbers = (self.size, self.kernel, self.stride, (self.padding,) * 2)
+        return conv.Geometry(*((number,) * self.axes for number in numbers))
 
     @property
     def flops(self) -> float:
         """Floating-point operations of each map, the same for all three."""
         return (
             2.0
-            * _BATCH
+            * self.batch
             * np.prod(self.geometry.out_size)
-            * (self.kernel**2 * self.inputs * self.outputs)
+            * (self.kernel**self.axes * self.inputs * self.outputs)
         )
 
 
@@ -107,15 +116,16 @@ class _Torch:
 
     def __init__(self, which: str, layer: Layer, x: np.ndarray, w: np.ndarray, y: np.ndarray):
         device = "cuda" if jax.devices()[0].platform == "gpu" else "cpu"
-        x, y = (torch.tensor(a).permute(0, 3, 1, 2).contiguous().to(device) for a in (x, y))
-        w = torch.tensor(w).permute(3, 2, 0, 1).contiguous().to(device)
-        stride, padding = [layer.stride] * 2, [layer.padding] * 2
+        x, y = (torch.tensor(a).movedim(-1, 1).contiguous().to(device) for a in (x, y))
+        w = torch.tensor(w).movedim((-1, -2), (0, 1)).contiguous().to(device)
+        stride, padding = [layer.stride] * layer.axes, [layer.padding] * layer.axes
         if which == "F":
-            self._fn = lambda: torch.nn.functional.conv2d(x, w, None, stride, padding)
+            forward = getattr(torch.nn.functional, f"conv{layer.axes}d")
+            self._fn = lambda: forward(x, w, None, stride, padding)
         else:
             wanted = [which == "T", which == "W", False]
             self._fn = lambda: torch.ops.aten.convolution_backward(
-                y, x, w, [0], stride, padding, [1, 1], False, [0, 0], 1, wanted
+                y, x, w, [0], stride, padding, [1] * layer.axes, False, [0] * layer.axes, 1, wanted
             )
 
     def take(self) -> None:
@@ -135,9 +145,9 @@ def measure_layer(layer: Layer, repeats: int) -> dict[str, dict[str, float]]:
     """
     rng = np.random.default_rng(0)
     geometry = layer.geometry
-    x = rng.standard_normal((_BATCH, *geometry.size, layer.inputs)).astype(np.float32)
+    x = rng.standard_normal((layer.batch, *geometry.size, layer.inputs)).astype(np.float32)
     w = rng.standard_normal((*geometry.kernel, layer.inputs, layer.outputs)).astype(np.float32)
-    y = rng.standard_normal((_BATCH, *geometry.out_size, layer.outputs)).astype(np.float32)
+    y = rng.standard_normal((layer.batch, *geometry.out_size, layer.outputs)).astype(np.float32)
     forms = {
         "F": (conv._forward, conv._forward_plain, (x, w)),
         "T": (conv._input_gradient, conv._input_gradient_plain, (y, w)),
@@ -162,10 +172,12 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     host.prepare()
     rate = measure.matmul_rate(jnp.float32)
-    print(f"jax {jax.__version__} on {jax.devices()[0]}, batch {_BATCH}, float32, ms")
+    sizes = f"batch {_BATCHES[2]}, of volumes {_BATCHES[3]}"
+    print(f"jax {jax.__version__} on {jax.devices()[0]}, {sizes}, float32, ms")
     print(f"matrix product: {rate / 1e9:.0f} GFLOP/s")
-    print(f"{'':22}" + "".join(f"{m:>4}: ours    xla  torch" for m in "FTW") + "   % peak F, T, W")
-    for layer in (Layer(*numbers) for numbers in _LAYERS):
+    print(f"{'':28}" + "".join(f"{m:>4}: ours    xla  torch" for m in "FTW") + "   % peak F, T, W")
+    volumes = [Layer(*numbers, axes=3) for numbers in _VOLUMES]
+    for layer in [*(Layer(*numbers) for numbers in _LAYERS), *volumes]:
         if not re.search(_ROWS.value, layer.name):
             continue
         times = measure_layer(layer, _REPEATS.value)
@@ -174,7 +186,7 @@ def main(argv: Sequence[str]) -> None:
             for t in times.values()
         )
         shares = [100 * layer.flops / (t["ours"] / 1e3) / rate for t in times.values()]
-        print(f"{layer.name:22}{cells}   " + " ".join(f"{s:5.0f}" for s in shares), flush=True)
+        print(f"{layer.name:28}{cells}   " + " ".join(f"{s:5.0f}" for s in shares), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_curve
 
 from evaluation import statistics
 
@@ -60,6 +61,12 @@ def auc(
         {"maps": [outcome]}, reference="maps", groups=groups, resamples=resamples, seed=seed
     )["arms"]["maps"]["auc"]
     return {"mean": found["mean"], "ci95": found["ci95"]}
+
+
+def roc(scores: np.ndarray, diseased: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ROC curve: false positive rate and sensitivity, from no image called diseased to all."""
+    false, true, _ = roc_curve(np.asarray(diseased, int), scores)
+    return false, true
 
 
 def choose(maps: np.ndarray, diseased: np.ndarray) -> str:

@@ -72,6 +72,18 @@ class Findings:
     false_score: np.ndarray
 
 
+def candidates(binary: np.ndarray, least_area: int = LEAST_AREA) -> tuple[np.ndarray, int]:
+    """Connected components of a binary map [*S] with more places than `least_area`.
+
+    Returns:
+      Their numbers from 1 on, int [*S], 0 elsewhere; and how many there are.
+    """
+    parts, count = ndimage.label(binary, np.ones((3,) * binary.ndim, bool))
+    large = np.bincount(parts.ravel(), minlength=count + 1) > least_area
+    large[0] = False
+    return np.where(large, np.cumsum(large), 0)[parts], int(large.sum())
+
+
 def find(
     maps: np.ndarray, binary: np.ndarray, masks: np.ndarray, least_area: int = LEAST_AREA
 ) -> Findings:
@@ -90,11 +102,9 @@ def find(
     lesions, hits, false = np.zeros(len(maps), int), [], []
     for i, (values, mark, mask) in enumerate(zip(maps, binary, masks, strict=True)):
         truth, lesions[i] = ndimage.label(mask, everywhere)
-        parts, count = ndimage.label(mark, everywhere)
+        parts, count = candidates(mark, least_area)
         best: dict[int, float] = {}
-        numbers = np.arange(1, count + 1)
-        areas = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-        for number in numbers[areas > least_area]:
+        for number in range(1, count + 1):
             inside = parts == number
             centre = tuple(np.rint(np.argwhere(inside).mean(0)).astype(int))
             value, lesion = float(values[inside].max()), int(truth[centre])

@@ -23,7 +23,7 @@ from evaluation import detection, localisation, similarity
 from evaluation.autoencoder import LinearAutoencoder
 from gan.translation import apply
 from gan.translation.domains import Domains
-from launch import cli, distributed, models, prepare, train_translator
+from launch import cli, distributed, examples, models, prepare, train_translator
 
 MAPS = flags.DEFINE_enum(
     "maps", "translator", ["translator", "autoencoder"], "What makes the healthy image."
@@ -65,7 +65,10 @@ _WIDTHS = (4, 8, 16, 32, 64, 128)  # of the autoencoder, tried on validation
 
 @distributed.main_only
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
-    """Writes `WORKDIR/evaluation/detection.json`; it is quick, and made anew every time."""
+    """Writes `WORKDIR/evaluation/detection.json`; it is quick, and made anew every time.
+
+    Beside it lies a file of the same name with the images that the report shows.
+    """
     del overwrite
     train, val, test = (prepare.open_split(workdir, name) for name in ("train", "val", "test"))
     between = models.domains(config.translator, train.class_names)
@@ -83,10 +86,19 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     ]
     found = judged(*splits, config.report.resamples, config.seed) | facts
     folder.mkdir(exist_ok=True)
+    found["curves"] = _shown(path.with_suffix(".npz"), splits[1], found)
     tables.write_json(path, found)
     for line in told(found):
         cli.say(line)
     return path
+
+
+def _shown(path: pathlib.Path, test: Split, found: dict[str, Any]) -> dict[str, Any]:
+    """Keeps the images that the report shows, and returns its curves."""
+    how = {"score": found["score"], "threshold": found.get("threshold"), "masks": test.masks}
+    images = {"own": test.own, "healthy": test.healthy, "twins": test.twins}
+    examples.keep(path, images=test.images, maps=test.maps, diseased=test.diseased, **how, **images)
+    return examples.curves(test.maps, test.diseased, **how)
 
 
 def _translator(

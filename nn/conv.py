@@ -67,6 +67,10 @@ class Geometry:
         axes = zip(*dataclasses.astuple(self), self.out_size, strict=True)
         return tuple((k - 1 - low, n + low - 1 - (out - 1) * s) for n, k, s, (low, _), out in axes)
 
+    def part(self, axes: slice) -> "Geometry":
+        """The same along some of the axes."""
+        return Geometry(*(values[axes] for values in dataclasses.astuple(self)))
+
     def layout(self, *names: str) -> tuple[str, ...]:
         """Dimension numbers of images as they are for as many axes as there are."""
         axes = "DHW"[-len(self.size) :]

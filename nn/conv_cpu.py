@@ -8,7 +8,7 @@ size (docs/performance.md has the numbers).
 
 The functions take the geometry of `nn.conv` and give a form, a function of the map's operands (T's
 may have images to add to as a third) that returns the same values, or None where XLA's own is as
-good, and for volumes, of which XLA's is the only one.
+good, as it is for volumes of other types than float32.
 """
 
 import functools
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from nn.native import build
+from nn.native import build, volume
 from nn.native import conv as native
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _FEW = 8
 def forward(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     """How to compute F where XLA's convolution is slower."""
     if len(geometry.size) != 2:
-        return None
+        return _of_volumes(volume.forward, geometry, dtype)
     if build.computes(dtype):
         return functools.partial(native.forward, geometry)
     return functools.partial(_padded, geometry) if _outgrows(geometry) else None
@@ -43,7 +43,7 @@ def forward(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
 def input_gradient(geometry: "Geometry", dtype: jnp.dtype, channels: int) -> Form | None:
     """How to compute T, for so many channels of x, where XLA's convolution is slower."""
     if len(geometry.size) != 2:
-        return None
+        return _of_volumes(volume.input_gradient, geometry, dtype)
     if geometry.strides != (1, 1) and channels < _FEW:
         return functools.partial(_spread, geometry)
     if build.computes(dtype):
@@ -56,11 +56,16 @@ def input_gradient(geometry: "Geometry", dtype: jnp.dtype, channels: int) -> For
 def filter_gradient(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     """How to compute W where XLA's convolution is slower."""
     if len(geometry.size) != 2:
-        return None
+        return _of_volumes(volume.filter_gradient, geometry, dtype)
     if build.computes(dtype):
         return functools.partial(native.filter_gradient, geometry)
     one_tap = geometry.kernel == (1, 1) and geometry.strides == (1, 1)
     return _one_product if one_tap and geometry.out_size == geometry.size else None
+
+
+def _of_volumes(form: Form, geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
+    computes = len(geometry.size) == 3 and build.computes(dtype)
+    return functools.partial(form, geometry) if computes else None
 
 
 def _outgrows(geometry: "Geometry") -> bool:

@@ -114,7 +114,7 @@ def _loss_difference(
 def gradient_difference(
     work: ours.Work,
     side: ours.Side,
-    other: torch_steps.GanSide | torch_steps.ClassifierSide,
+    other: torch_steps.Side,
     *,
     only_first: bool = False,
 ) -> float:
@@ -130,7 +130,7 @@ def gradient_difference(
         (state.g_opt, state.g_params, other.g_adam, other.generator),
     ]
     if only_first:
-        pairs = pairs[: 1 if rows.GANS[work.row.kind].n_critic == 1 else 0]
+        pairs = pairs[: 1 if work.settings.n_critic == 1 else 0]
     return max((_distance(*pair) for pair in pairs), default=0.0)
 
 

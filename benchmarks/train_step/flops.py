@@ -28,10 +28,16 @@ class Products(NamedTuple):
     first: int
 
 
-def products(module: nn.Module, *inputs: jax.ShapeDtypeStruct) -> Products:
-    """Counts a network's forward pass on inputs of these shapes."""
+def products(module: nn.Module, *inputs: jax.ShapeDtypeStruct, joined: int = 0) -> Products:
+    """Counts a network's forward pass on inputs of these shapes.
+
+    Args:
+        module: the network.
+        inputs: of it; its first layers read the first one.
+        joined: channels that are joined to that one before.
+    """
     every = first = 0
-    entry = inputs[0].shape
+    entry = (*inputs[0].shape[:-1], inputs[0].shape[-1] + joined)
 
     def count(run: Any, args: Any, kwargs: Any, context: Any) -> Any:
         nonlocal every, first
@@ -63,13 +69,23 @@ def needed(work: Work) -> int:
         net = products(work.spec.model, prepared)
         # Forward, and the gradients of the weights and of all inputs but the images.
         return 2 * (3 * net.every - net.first)
-    labels = jax.ShapeDtypeStruct((row.batch,), jnp.int32)
-    z = jax.ShapeDtypeStruct((row.batch, rows.LATENT), jnp.float32)
-    g = products(work.spec.generator, z, labels)
-    d = products(work.spec.discriminator, images, labels)
+    fixed_point = row.kind in rows.TRANSLATORS
+    if fixed_point:
+        code = jax.ShapeDtypeStruct((row.batch, work.spec.domains.code_size), jnp.float32)
+        g = products(work.spec.translator, images, code, joined=code.shape[1])
+        d = products(work.spec.discriminator, images)
+    else:
+        labels = jax.ShapeDtypeStruct((row.batch,), jnp.int32)
+        z = jax.ShapeDtypeStruct((row.batch, rows.LATENT), jnp.float32)
+        g = products(work.spec.generator, z, labels)
+        d = products(work.spec.discriminator, images, labels)
     update = g.every + 2 * (3 * d.every - d.first)  # on real and on generated images
-    if work.spec.penalty == "gp":
+    if fixed_point or work.spec.penalty == "gp":
         # Forward and gradient at the mixed images, then that gradient's own derivatives, by its
         # cotangents and by the weights. Nothing flows back through the ReLUs' kinks.
         update += 4 * d.every
-    return 2 * (work.spec.n_critic * update + 3 * g.every - g.first + 2 * d.every)
+    last = 3 * g.every - g.first + 2 * d.every
+    if fixed_point:
+        # Every image is translated to two domains, and both translations back to its own.
+        last = 2 * (last + 3 * g.every)
+    return 2 * (work.spec.n_critic * update + last)

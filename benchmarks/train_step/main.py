@@ -3,10 +3,10 @@
     python -m benchmarks.train_step [--rows=REGEX] [--sizes=32,64] [--notorch_compile] [--json=PATH]
 
 Rows: DCGAN, WGAN-GP (five discriminator updates), the projection ResNet-GAN, the VRN and the target
-model at 32, 64 and 128 px. Both sides start from the same weights, and nothing is timed before both
-have found the same losses and gradients from the same random numbers (see `agreement`: in float32
-and float64, whatever --dtype is timed); a row that fails this is reported and makes the program end
-with code 1.
+model at 32, 64 and 128 px, and Fixed-Point GAN (five updates, too) at 64 and 128. Both sides start
+from the same weights, and nothing is timed before both have found the same losses and gradients
+from the same random numbers (see `agreement`: in float32 and float64, whatever --dtype is timed); a
+row that fails this is reported and makes the program end with code 1.
 
 Columns: median milliseconds per step of ours, of its products alone (on CPU, see `floor`), of
 PyTorch in its faster memory layout and of `torch.compile` in that layout; PyTorch's time divided by
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from absl import app, flags
 
 from benchmarks.train_step import floor, flops, measure, ours
-from benchmarks.train_step.rows import GANS, SIZES, Row, rows
+from benchmarks.train_step.rows import SIZES, Row, rows
 from nn import host
 from nn.precision import DTYPES
 
@@ -148,7 +148,7 @@ def measure_row(row: Row, rate: float, *, with_torch: bool, compiled: bool) -> d
 
 def _compiled_side(
     work: ours.Work, manner: "torch_steps.Manner"
-) -> tuple["torch_steps.GanSide | torch_steps.ClassifierSide | None", str]:
+) -> tuple["torch_steps.Side | None", str]:
     """torch.compile's side after its first step, or None, and a note for the table."""
     if manner.device == "cpu" and shutil.which("g++") is None:
         return None, "torch.compile needs g++"
@@ -160,8 +160,7 @@ def _compiled_side(
         return None, f"torch.compile failed: {type(error).__name__}"
     if manner.device == "cpu" and not manner.bfloat16:  # elsewhere both round, each in its way
         agreement.compare(work.losses, torch_steps.build(work, manner).take(draws), found)
-    penalty = work.row.kind in GANS and GANS[work.row.kind].penalty != "none"
-    return side, "penalty not compiled" if penalty else ""
+    return side, "penalty not compiled" if side.penalised else ""
 
 
 def _can_compare() -> bool:

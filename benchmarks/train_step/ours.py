@@ -13,7 +13,10 @@ from benchmarks.train_step import rows
 from gan import state as gan_state
 from gan import steps as gan_steps
 from gan.models import MODELS
-from gan.steps import Use
+from gan.models import translator as networks
+from gan.translation import domains
+from gan.translation import state as translator_state
+from gan.translation import steps as translator_steps
 from nn import optimiser
 from nn.precision import Dtype
 from nn.resnet import ResNet
@@ -22,6 +25,7 @@ from vrn import classifier, traces
 CLASSIFIER_RATE = 1e-3
 WEIGHT_DECAY = 1e-3
 EMA_DECAY = 0.999
+_TRANSLATOR_LOSSES = ("d_loss", "d_domain", "penalty", "g_loss")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Work:
 
     Attributes:
         row: the row.
-        spec: `GanSpec` or `ClassifierSpec`.
+        spec: `GanSpec`, `TranslatorSpec` or `ClassifierSpec`.
         state: before the first step.
         batch: 'image' and 'label', the same at every step.
         key: of all steps.
@@ -57,9 +61,9 @@ class Work:
     losses: tuple[str, ...]
 
     @property
-    def settings(self) -> rows.Gan | rows.Classifier:
+    def settings(self) -> rows.Gan | rows.Translator | rows.Classifier:
         """The settings of the row's kind."""
-        return (rows.GANS | rows.CLASSIFIERS)[self.row.kind]
+        return (rows.GANS | rows.TRANSLATORS | rows.CLASSIFIERS)[self.row.kind]
 
 
 def build(row: rows.Row, dtype: Dtype = None) -> Work:
@@ -70,22 +74,27 @@ def build(row: rows.Row, dtype: Dtype = None) -> Work:
         dtype: of the networks' products, see `nn.precision`.
     """
     keys = jax.random.split(jax.random.key(0), 3)
+    shape = (row.size, row.size, rows.CHANNELS)
     if row.kind in rows.GANS:
         settings = rows.GANS[row.kind]
         spec = _gan_spec(row, settings, dtype)
         state = gan_state.init_state(spec, keys[1])
         classes, losses = rows.CLASSES, ("d_loss", "penalty", "g_loss")
         count = row.batch * settings.n_critic
+    elif row.kind in rows.TRANSLATORS:
+        settings = rows.TRANSLATORS[row.kind]
+        spec = _translator_spec(row, settings, dtype)
+        state = translator_state.init_state(spec, shape, keys[1])
+        classes, losses = len(spec.domains.names), _TRANSLATOR_LOSSES
+        count = row.batch * settings.n_critic
     else:
         settings = rows.CLASSIFIERS[row.kind]
         spec = _classifier_spec(row, settings, dtype)
-        shape = (row.size, row.size, rows.CHANNELS)
         init = jax.jit(functools.partial(classifier.init_state, image_shape=shape, spec=spec))
         state = init(keys[1])
         classes, losses, count = settings.classes, ("loss",), row.batch
-    shape = (count, row.size, row.size, rows.CHANNELS)
     batch = {
-        "image": jax.random.uniform(keys[0], shape, minval=-1),
+        "image": jax.random.uniform(keys[0], (count, *shape), minval=-1),
         "label": jnp.arange(count) % classes,
     }
     return Work(row, spec, state, batch, keys[2], losses)
@@ -109,6 +118,22 @@ def _gan_spec(row: rows.Row, settings: rows.Gan, dtype: Dtype) -> gan_state.GanS
     )
 
 
+def _translator_spec(
+    row: rows.Row, settings: rows.Translator, dtype: Dtype
+) -> translator_state.TranslatorSpec:
+    between = domains.healthy(("healthy", "diseased"), "healthy")
+    adam = optimiser.adam(settings.learning_rate, settings.b1, settings.b2)
+    return translator_state.TranslatorSpec(
+        networks.Translator(row.width, settings.blocks, dtype=dtype),
+        networks.Discriminator(between.code_size, row.width, dtype=dtype),
+        adam,
+        adam,
+        between,
+        n_critic=settings.n_critic,
+        ema_decay=EMA_DECAY,
+    )
+
+
 def _classifier_spec(
     row: rows.Row, settings: rows.Classifier, dtype: Dtype
 ) -> classifier.ClassifierSpec:
@@ -124,8 +149,13 @@ def _classifier_spec(
 
 def train_step(work: Work) -> Callable:
     """The row's step `(state, batch, key) -> (state, metrics)`, compiled, donating the state."""
-    module = gan_steps if work.row.kind in rows.GANS else classifier
-    return jax.jit(functools.partial(module.train_step, spec=work.spec), donate_argnums=0)
+    if work.row.kind in rows.GANS:
+        step = gan_steps.train_step
+    elif work.row.kind in rows.TRANSLATORS:
+        step = translator_steps.train_step
+    else:
+        step = classifier.train_step
+    return jax.jit(functools.partial(step, spec=work.spec), donate_argnums=0)
 
 
 class Side:
@@ -151,19 +181,29 @@ def draws(work: Work, step: int) -> dict[str, Any]:
 
     Returns:
         For a GAN 'd_latents' [n_critic, B, Z], 'mix' [n_critic, B, 1, 1, 1] and 'g_latents' [B, Z];
-        nothing for a classifier, whose step draws nothing here.
+        for a translator 'mix', and which row's domain each image is translated to: 'd_order'
+        [n_critic, B] and 'g_order' [B]; nothing for a classifier, whose step draws nothing here.
     """
     if work.row.kind in rows.CLASSIFIERS:
         return {}
-    count, updates = work.row.batch, work.spec.n_critic
-    key = jax.random.fold_in(work.key, step)
-    d_key = jax.random.fold_in(key, Use.DISCRIMINATOR)
-    each = [jax.random.fold_in(d_key, index) for index in range(updates)]
-    normal = functools.partial(jax.random.normal, shape=(count, rows.LATENT))
+    use = gan_steps.Use if work.row.kind in rows.GANS else translator_steps.Use
+    count, key = work.row.batch, jax.random.fold_in(work.key, step)
+    d_key = jax.random.fold_in(key, use.DISCRIMINATOR)
+    each = [jax.random.fold_in(d_key, index) for index in range(work.spec.n_critic)]
     uniform = functools.partial(jax.random.uniform, shape=(count, 1, 1, 1))
-    g_key = jax.random.fold_in(key, Use.GENERATOR)
+    mix = np.stack([uniform(jax.random.fold_in(k, use.MIX)) for k in each])
+    if work.row.kind in rows.TRANSLATORS:
+        order = lambda key: jax.random.permutation(jax.random.fold_in(key, use.TARGET), count)  # noqa: E731
+        g_key = jax.random.fold_in(key, use.TRANSLATOR)
+        return {
+            "d_order": np.stack([order(k) for k in each]),
+            "mix": mix,
+            "g_order": np.asarray(order(g_key)),
+        }
+    normal = functools.partial(jax.random.normal, shape=(count, rows.LATENT))
+    g_key = jax.random.fold_in(key, use.GENERATOR)
     return {
-        "d_latents": np.stack([normal(jax.random.fold_in(k, Use.LATENT)) for k in each]),
-        "mix": np.stack([uniform(jax.random.fold_in(k, Use.MIX)) for k in each]),
-        "g_latents": np.asarray(normal(jax.random.fold_in(g_key, Use.LATENT))),
+        "d_latents": np.stack([normal(jax.random.fold_in(k, use.LATENT)) for k in each]),
+        "mix": mix,
+        "g_latents": np.asarray(normal(jax.random.fold_in(g_key, use.LATENT))),
     }

@@ -14,7 +14,7 @@ class Row:
     """One training step.
 
     Attributes:
-        kind: a key of `GANS` or `CLASSIFIERS`.
+        kind: a key of `GANS`, `TRANSLATORS` or `CLASSIFIERS`.
         size: height and width of the images in pixels.
         width: of the network, as its configuration field has it.
         batch: images per update.
@@ -47,6 +47,17 @@ class Gan:
 
 
 @dataclasses.dataclass(frozen=True)
+class Translator:
+    """Settings of a translator's step; the terms and their weights are those published."""
+
+    blocks: int = 6
+    n_critic: int = 5
+    learning_rate: float = 1e-4
+    b1: float = 0.5
+    b2: float = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
 class Classifier:
     """Settings of a classifier's step.
 
@@ -70,6 +81,10 @@ GANS = {
     # Miyato and Koyama 2018, but for one discriminator update instead of five.
     "resnet_gan": Gan("resnet", "hinge", spectral=True, b1=0.0, b2=0.9),
 }
+TRANSLATORS = {
+    # Fixed-Point GAN (Rahman Siddiquee et al. 2019) between two domains, as for brains.
+    "translator": Translator(),
+}
 CLASSIFIERS = {
     # The VRN sees images of half the size: the generator's traces are gone, and so are its pixels.
     "vrn_resnet18": Classifier(18, 2, reduction=2),
@@ -85,6 +100,7 @@ _CPU = {
     "dcgan": {32: ((32, 64), (64, 64)), 64: ((32, 64), (64, 64)), 128: ((16, 32),)},
     "wgan_gp": {32: ((32, 64),), 64: ((32, 32),), 128: ((16, 16),)},
     "resnet_gan": {32: ((16, 32),), 64: ((8, 16),), 128: ((8, 8),)},
+    "translator": {64: ((16, 8),), 128: ((16, 4),)},
     "vrn_resnet18": {32: ((16, 32),), 64: ((16, 32),), 128: ((16, 32),)},
     "vrn_resnet50": {32: ((16, 32),), 64: ((16, 32),), 128: ((16, 16),)},
     "target_resnet10": {32: ((16, 32),), 64: ((16, 32),), 128: ((16, 32),)},
@@ -92,7 +108,7 @@ _CPU = {
 }
 _ACCELERATOR = {
     kind: dict.fromkeys(SIZES, ((64, 64 if kind in GANS else 128),)) for kind in GANS | CLASSIFIERS
-}
+} | {kind: dict.fromkeys((64, 128), ((64, 16),)) for kind in TRANSLATORS}
 
 
 def rows(platform: str, sizes: Sequence[int] = SIZES) -> list[Row]:
@@ -102,5 +118,5 @@ def rows(platform: str, sizes: Sequence[int] = SIZES) -> list[Row]:
         Row(kind, size, width, batch)
         for kind, by_size in table.items()
         for size in sizes
-        for width, batch in by_size[size]
+        for width, batch in by_size.get(size, ())
     ]

@@ -102,8 +102,9 @@ class Translator(nn.Module):
         for doubling in (2, 4):
             h = _instance_norm(conv(doubling * self.width, 4, 2)(h))
         for _ in range(self.blocks):
-            inner = _instance_norm(conv(h.shape[-1])(h))
-            h = h + _instance_norm(conv(h.shape[-1])(inner), relu=False)
+            inner, h = conv(h.shape[-1], fork=True)(h)
+            inner = conv(h.shape[-1])(_instance_norm(inner))
+            h = h + _instance_norm(inner, relu=False)
         for halving in (2, 1):
             h = _instance_norm(up(halving * self.width)(h))
         channels = x.shape[-1] + (self.output == "blend")

@@ -1,6 +1,7 @@
 """Charts as inline SVG: they follow the page's light and dark colours and stay sharp when enlarged.
 
-Nothing here has a colour of its own: elements carry classes, the page's style sheet paints them.
+But for the scale of maps, nothing here has a colour of its own: elements carry classes, the page's
+style sheet paints them.
 Text goes in through ElementTree, so class names with `<` or `&` in them are escaped.
 """
 
@@ -11,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
+
+from launch.report import colours
+from launch.report.tiles import data_uri
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +192,77 @@ def curves(
             svg.line(offset, 30, offset + 18, 30, f"curve s{index % 4}")
             svg.text(offset + 23, 34, name, "tick")
             offset += 40 + 7 * len(name)
+    return svg.markup()
+
+
+def rates(
+    series: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    notes: Mapping[str, float],
+    heading: str,
+    marks: Sequence[float] = (),
+    chance: bool = False,
+) -> Markup:
+    """What is found against what is falsely found, one curve of steps for each name.
+
+    Args:
+      series: name to 'false' and 'true'; the first is drawn in the main colour.
+      title: above the chart.
+      x: label of the axis of what is falsely found.
+      y: label of the other axis, a share.
+      notes: name to the number that is written after it.
+      heading: of these numbers.
+      marks: values of x with a line of their own.
+      chance: draws what guessing would give.
+    """
+    left, top, side, legend = 52, 30, 290, 190
+    bottom, width = top + side, left + side + 14 + legend
+    words = "; ".join(f"{name} {notes[name]:.2f}" for name in series)
+    svg = _Svg(width, bottom + 44, title, f"{heading}: {words}")
+    svg.text(0, 14, title, "title")
+    largest = max(*marks, *(one["false"][-1] for one in series.values()), 0)
+    h = _Scale([0, largest], left, left + side, 4)
+    v = _Scale([0, 1], bottom, top)
+    for tick in v.ticks:
+        svg.line(left, v(tick), left + side, v(tick), "grid")
+        svg.text(left - 8, v(tick) + 4, v.label(tick), "tick end")
+    for tick in h.ticks:
+        svg.line(h(tick), top, h(tick), bottom, "grid")
+        svg.text(h(tick), bottom + 17, h.label(tick), "tick middle")
+    for mark in marks:
+        svg.line(h(mark), top, h(mark), bottom, "zero dashed thin")
+    if chance:
+        svg.line(h(0), v(0), h(h.ticks[-1]), v(1), "zero dashed thin")
+    for index, (name, one) in reversed(list(enumerate(series.items()))):  # the first on top
+        points = [f"{h(a):.1f},{v(b):.1f}" for a, b in zip(one["false"], one["true"], strict=True)]
+        svg.add("polyline", tip=name, points=" ".join(points), kind=f"curve s{index % 6}")
+        place, height = left + side + 18, top + 32 + 20 * index
+        svg.line(place, height, place + 20, height, f"curve s{index % 6}")
+        svg.text(place + 27, height + 4, f"{name} {notes[name]:.2f}", "tick")
+    svg.text(left + side + 18, top + 12, heading, "tick")
+    svg.text(left + side / 2, bottom + 38, x, "axis middle")
+    middle = top + side / 2
+    svg.text(13, middle, y, "axis middle", transform=f"rotate(-90 13 {middle:g})")
+    return svg.markup()
+
+
+def colour_scale(most: float) -> Markup:
+    """The colours of maps from 0 to `most` and more, with numbers under them."""
+    left, width, height = 8, 320, 14
+    words = f"black is 0, the lightest {most:.3g} and more"
+    svg = _Svg(left + width + 24, height + 26, "Colours of the maps", words)
+    svg.add(
+        "image", href=data_uri(colours.scale()[None]), x=left, y=0, width=width, height=height,
+        preserveAspectRatio="none",
+    )  # fmt: skip
+    ticks, decimals = nice_ticks(0, most, 4)
+    for tick in (one for one in ticks if one <= most):
+        place = left + width * tick / most if most > 0 else left
+        svg.line(place, height, place, height + 4, "mark thin")
+        svg.text(place, height + 18, f"{tick:.{decimals}f}", "tick middle")
     return svg.markup()
 
 

@@ -14,6 +14,7 @@ from data import pools, tables
 from data.errors import UserError
 from data.records import Records, open_records
 from launch import annotate, stage
+from launch.report import detection
 from vrn import labels
 
 POOLS = ("first", "second")
@@ -68,6 +69,7 @@ class Found:
       arms: arm name to its models, in the order of the configuration.
       curves: trained stage to (metric to (steps, values)).
       sheets: files of GAN samples, by step.
+      detection: what maps of disease do; empty where `launch.evaluate` was not called.
       review: what the raters of a study say, as `launch.review` wrote it; None where it did not.
     """
 
@@ -84,6 +86,49 @@ class Found:
     curves: dict[str, dict[str, tuple[list[float], list[float]]]]
     sheets: list[pathlib.Path]
     review: dict[str, Any] | None
+    detection: dict[str, detection.Judged]
+
+
+@dataclasses.dataclass(frozen=True)
+class Translated:
+    """What the report of a translator without the loop is made of.
+
+    Attributes:
+      stages: stage name to its `stage.json`.
+      train: the training images.
+      detection: as of `Found`.
+      curves: metric to (steps, values).
+      sheets: files of translated images, by step.
+    """
+
+    stages: dict[str, dict[str, Any]]
+    train: Records
+    detection: dict[str, detection.Judged]
+    curves: dict[str, tuple[list[float], list[float]]]
+    sheets: list[pathlib.Path]
+
+
+def read_translator(workdir: pathlib.Path) -> Translated:
+    """Reads a work directory of which only the translator and its maps count.
+
+    Raises:
+      UserError: as `read`.
+    """
+    folder = workdir / "translator"
+    stages = {name: stage.require(workdir, name) for name in ("data", "translator")}
+    judged = detection.read(workdir)
+    if "translator" not in judged:
+        raise UserError(
+            f"{workdir / 'evaluation' / 'detection.json'} is missing; run `python -m "
+            "launch.evaluate` with the same --config and --workdir first"
+        )
+    return Translated(
+        stages=stages,
+        train=open_records(workdir / "data", "train"),
+        detection=judged,
+        curves=_curves(folder / "metrics.jsonl"),
+        sheets=sorted((folder / "samples").glob("*.png")),
+    )
 
 
 def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
@@ -118,6 +163,25 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
         curves={name: _curves(workdir / name / "metrics.jsonl") for name in TRAINED},
         sheets=sorted((workdir / "gan" / "samples").glob("*.png")),
         review=review(workdir),
+        detection=detection.read(workdir),
+    )
+
+
+# What is not a stage and may be said again: the reviewers' statistics, and what maps do.
+SAID = ("review", "detection")
+
+
+def said(workdir: pathlib.Path) -> dict[str, str]:
+    """Digests of those of `SAID` that there are."""
+    judged = {path.name: tables.read_json(path) for path in detection.files(workdir)}
+    known = dict(zip(SAID, (review(workdir), judged), strict=True))
+    return {name: tables.json_sha256(value) for name, value in known.items() if value}
+
+
+def has_loop(workdir: pathlib.Path) -> bool:
+    """Whether the loop was begun here, or else no translator was trained."""
+    return any(stage.read(workdir, name) is not None for name in ("gan", "features")) or (
+        stage.read(workdir, "translator") is None
     )
 
 

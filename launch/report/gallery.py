@@ -57,9 +57,7 @@ class Gallery:
 
     def __init__(self, found: Found, count: int):
         self._found, self._count = found, count
-        train = found.real["train"]
-        sample = np.random.default_rng(_SEED).permutation(len(train))[:500]
-        self.window = Window.of(train.read(sample), train.dtype)
+        self.window = Window.of_records(found.real["train"])
         vrn = found.filters["vrn"]
         self._probability = calibrate.apply(found.calibration, vrn.score)
         self._vrn = vrn

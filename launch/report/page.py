@@ -2,17 +2,18 @@
 
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import ml_collections
 import numpy as np
 from markupsafe import Markup
 
 from launch import annotate
-from launch.report import charts, tiles, words
-from launch.report.collect import Found
+from launch.report import charts, detection, environment, tiles, words
+from launch.report.collect import Found, Translated
 from launch.report.gallery import MAX_CLASSES, Gallery
+from launch.report.tiles import Window
 
 # Charts of each trained stage: title to the metrics drawn in it.
 _CURVES = {
@@ -20,6 +21,11 @@ _CURVES = {
         "GAN losses": ("d_loss", "g_loss"),
         "Discriminator logits": ("d_real", "d_fake"),
         "Gradient penalty": ("penalty",),
+    },
+    "translator": {
+        "Translator losses": ("d_loss", "g_loss"),
+        "Loss of the domain": ("d_domain", "g_domain"),
+        "Change where nothing should change": ("g_identity", "g_cycle"),
     },
     "features": {"Feature network: loss": ("loss",), "Feature network: accuracy": ("accuracy",)},
     "vrn": {"VRN: loss": ("loss",), "VRN: accuracy on its own batches": ("accuracy",)},
@@ -42,22 +48,7 @@ def render(
     """
     gallery = Gallery(found, config.report.images)
     size = found.real["train"].image_shape[0]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": words.number,
-        "percent": words.percent,
-        "duration": words.duration,
-        "with_interval": words.with_interval,
-        "plain": words.plain,
-        "verdict": words.verdict,
-    }
-    return environment.get_template("template.html").render(
+    return environment.template("template.html").render(
         name=name,
         results=results,
         metrics=words.METRICS,
@@ -67,17 +58,41 @@ def render(
         chart=_charts(found, results),
         grids={arm: _grid(choice) for arm, choice in results["choices"].items()},
         gallery=gallery,
+        detection=detection.section(found.detection, gallery.window),
         method=annotate.automatic_method(config) or config.annotate.method,
         tile=size * tiles.enlargement(size, len(found.class_names)),
         grey=found.real["train"].image_shape[-1] != 3,
-        window=_window(gallery, found),
+        window=gallery.window.told(found.real["train"].dtype),
         more_classes=max(0, len(found.class_names) - MAX_CLASSES),
-        sheets=_sheets(found),
+        sheets=_sheets(found.sheets),
         stages=found.stages,
         config=json.dumps(_shown(config), indent=2, default=str),
         filter_names=list(found.filters),
         unlabelled="unlabelled" in found.real,
         unlabelled_embedded="unlabelled" in found.embeddings,
+    )
+
+
+def render_translator(found: Translated, config: ml_collections.ConfigDict, name: str) -> str:
+    """Returns the page of a run that has a translator and not the loop.
+
+    Args:
+      found: the work directory.
+      config: experiment.
+      name: of the run, for the title.
+    """
+    window = Window.of_records(found.train)
+    numbers = found.detection["translator"].numbers
+    return environment.template("translator.html").render(
+        name=name,
+        sentence=words.found(numbers),
+        detection=detection.section(found.detection, window),
+        grey=found.train.image_shape[-1] != 3,
+        window=window.told(found.train.dtype),
+        curves=_curves(found.curves, "translator"),
+        sheets=_sheets(found.sheets),
+        stages=found.stages,
+        config=json.dumps(_shown(config), indent=2, default=str),
     )
 
 
@@ -89,17 +104,7 @@ def _shown(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _charts(found: Found, results: dict[str, Any]) -> dict[str, Any]:
-    curves = {
-        name: [
-            charts.curves(
-                {m: found.curves[name][m] for m in metrics if m in found.curves[name]},
-                title=title, x="step",
-            )
-            for title, metrics in wanted.items()
-            if any(m in found.curves[name] for m in metrics)
-        ]
-        for name, wanted in _CURVES.items()
-    }  # fmt: skip
+    curves = {name: _curves(found.curves[name], name) for name in found.curves}
     vrn, seconds = results["vrn"], results["seconds"]
     return {
         "arms": _forest_of_arms(results["arms"]),
@@ -123,6 +128,17 @@ def _charts(found: Found, results: dict[str, Any]) -> dict[str, Any]:
             seconds, [words.duration(s) for s in seconds.values()], title="Time per stage"
         ),
     }
+
+
+def _curves(found: Mapping[str, Any], name: str) -> list[Markup]:
+    """The charts of a trained stage, of its metrics."""
+    return [
+        charts.curves(
+            {metric: found[metric] for metric in metrics if metric in found}, title=title, x="step"
+        )
+        for title, metrics in _CURVES[name].items()
+        if any(metric in found for metric in metrics)
+    ]
 
 
 def _forest_of_arms(
@@ -188,22 +204,10 @@ def _grid(choice: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _window(gallery: Gallery, found: Found) -> str:
-    """Says in stored units which grey levels are black and white."""
-    dtype = np.dtype(found.real["train"].dtype)
-    if dtype == np.uint8:
-        return "8-bit images, shown as they are"
-    ends = np.array([gallery.window.low, gallery.window.high])
-    if dtype == np.uint16:
-        ends = (ends + 1) * 32767.5
-        return f"16-bit images, window {ends[0]:.0f} (black) to {ends[1]:.0f} (white)"
-    return f"window {ends[0]:.2f} (black) to {ends[1]:.2f} (white) of \N{MINUS SIGN}1 to 1"
-
-
-def _sheets(found: Found) -> list[tuple[int, str]]:
-    """Sample sheets evenly spread over the GAN's training, as (step, data URI)."""
-    if not found.sheets:
+def _sheets(files: Sequence[pathlib.Path]) -> list[tuple[int, str]]:
+    """Sample sheets evenly spread over the training, as (step, data URI)."""
+    if not files:
         return []
-    picked = np.linspace(0, len(found.sheets) - 1, min(_MAX_SHEETS, len(found.sheets)))
-    paths = [found.sheets[round(index)] for index in picked]
+    picked = np.linspace(0, len(files) - 1, min(_MAX_SHEETS, len(files)))
+    paths = [files[round(index)] for index in picked]
     return [(int(path.stem), tiles.data_uri(path.read_bytes())) for path in paths]

@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 from evaluation import statistics
-from launch.report import measures
+from launch.report import detection, measures
 from launch.report.collect import Found
 
 REFERENCE = "vrn"
@@ -42,6 +42,7 @@ def build(found: Found, config: ml_collections.ConfigDict) -> dict[str, Any]:
             "classes": list(found.class_names),
             "annotation": measures.annotation(found),
             "review": found.review,
+            "detection": detection.numbers(found.detection),
             "histograms": measures.histograms(found),
             "memorisation": {
                 space: measures.copying(found, space) for space in ("features", "pixels")

@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from data.records import Records
+
 # About how many pixels a tile is shown at: large where few classes leave room for it.
 _SHOWN, _SHOWN_OF_FEW, _FEW = 64, 128, 4
 
@@ -33,6 +35,22 @@ class Window:
             return cls(-1.0, 1.0)
         low, high = np.percentile(images, [0.5, 99.5])
         return cls(float(low), float(high)) if high > low else cls(-1.0, 1.0)
+
+    @classmethod
+    def of_records(cls, part: Records) -> "Window":
+        """The window of a split, by 500 of its images."""
+        rows = np.random.default_rng(0).permutation(len(part))[:500]
+        return cls.of(part.read(rows), part.dtype)
+
+    def told(self, dtype: np.dtype) -> str:
+        """Says in stored units which grey levels are black and white."""
+        if np.dtype(dtype) == np.uint8:
+            return "8-bit images, shown as they are"
+        low, high = self.low, self.high
+        if np.dtype(dtype) == np.uint16:
+            low, high = ((end + 1) * 32767.5 for end in (low, high))
+            return f"16-bit images, window {low:.0f} (black) to {high:.0f} (white)"
+        return f"window {low:.2f} (black) to {high:.2f} (white) of \N{MINUS SIGN}1 to 1"
 
     def to_uint8(self, image: np.ndarray) -> np.ndarray:
         """Maps one image [H, W, C] to uint8 [H, W] or [H, W, 3] for showing.

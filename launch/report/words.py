@@ -103,6 +103,21 @@ def comparisons(
     return sentences
 
 
+def found(numbers: Mapping[str, Any]) -> str:
+    """What maps of disease do, in one sentence, of the content of a detection*.json."""
+    area = numbers["auc"][numbers["score"]]
+    ends = interval(area)
+    if ends is not None and ends[1] < 0.5:
+        return f"The maps take healthy images for diseased ones: AUC {plain(area)}."
+    if ends is None or ends[0] <= 0.5:
+        return f"That the maps find disease is not shown: AUC {plain(area)}, 0.5 by chance."
+    said = f"The maps tell diseased from healthy images with an AUC of {plain(area)}"
+    if "localisation" not in numbers:
+        return f"{said}."
+    share = numbers["localisation"]["threshold"]["1.0"]
+    return f"{said} and find {percent(share['mean'], 0)} of the lesions at one false positive each."
+
+
 def caveat(test: Mapping[str, Any], pairs: int) -> str:
     """What the intervals cover and what they do not."""
     seeds, groups = test["seeds"], test["groups"]

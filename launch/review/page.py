@@ -4,12 +4,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from launch import report
-from launch.report import charts, words
+from launch.report import charts, environment, words
 
 # Title, factor and words of what is drawn.
 _TURING = {
@@ -26,22 +24,8 @@ def render(found: Mapping[str, Any], name: str) -> str:
       found: as `numbers.gather` gives it, without NaN.
       name: of the run.
     """
-    here, style = pathlib.Path(__file__).parent, pathlib.Path(report.__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([here, style]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": words.number,
-        "percent": words.percent,
-        "duration": words.duration,
-        "with_interval": words.with_interval,
-        "plain": words.plain,
-    }
-    return environment.get_template("statistics.html").render(
+    template = environment.template("statistics.html", pathlib.Path(__file__).parent)
+    return template.render(
         name=name,
         found=found,
         headline=headline(found),

@@ -27,16 +27,16 @@ _IMAGE, _KERNEL = (32, 4), (16, 8)
 _PATCH, _PART = 16, 64
 
 
-def forward(geometry: "Geometry", x: jax.Array, w: jax.Array) -> jax.Array:
-    """F: x [B, H, W, I], w [KH, KW, I, O] -> y [B, OH, OW, O]."""
-    return _gather(geometry, x, w, (*geometry.out_size, w.shape[3]), transposed=False)
-
-
-def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array, *onto: jax.Array) -> jax.Array:
-    """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I], added to images `onto` like x.
+def forward(geometry: "Geometry", x: jax.Array, w: jax.Array, *onto: jax.Array) -> jax.Array:
+    """F: x [B, H, W, I], w [KH, KW, I, O] -> y [B, OH, OW, O], added to images `onto` like y.
 
     The sum takes the place of these in memory where nothing reads them again.
     """
+    return _gather(geometry, x, w, (*geometry.out_size, w.shape[3]), *onto, transposed=False)
+
+
+def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array, *onto: jax.Array) -> jax.Array:
+    """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I], added to images `onto` like x."""
     return _gather(geometry, y, w, (*geometry.size, w.shape[2]), *onto, transposed=True)
 
 

@@ -9,15 +9,21 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from benchmarks.train_step import agreement, flops, main, measure, ours, torch_steps  # noqa: E402
-from benchmarks.train_step.rows import Row  # noqa: E402
+from benchmarks.train_step.rows import TRANSLATORS, Row, Translator  # noqa: E402
 
 CPU = torch_steps.Manner()
 # The ResNet-GANs have plain blocks and equal channels, or none and a change in each.
 TINY = [
     Row("dcgan", 16, 4, 4), Row("wgan_gp", 16, 4, 4), Row("resnet_gan", 32, 2, 4),
     Row("resnet_gan", 64, 2, 4), Row("vrn_resnet18", 32, 4, 4), Row("vrn_resnet50", 32, 4, 4),
-    Row("target_resnet10", 64, 4, 4),
+    Row("target_resnet10", 64, 4, 4), Row("translator", 16, 4, 4),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _small_translator(monkeypatch):
+    # As published it takes a minute to compile.
+    monkeypatch.setitem(TRANSLATORS, "translator", Translator(blocks=1, n_critic=2))
 
 
 @pytest.mark.parametrize("row", TINY, ids=lambda row: row.name)

@@ -9,7 +9,7 @@ import pytest
 from absl import app
 
 from benchmarks.train_step import flops, main, measure, ours
-from benchmarks.train_step.rows import CLASSIFIERS, GANS, SIZES, Row, rows
+from benchmarks.train_step.rows import CLASSIFIERS, GANS, SIZES, TRANSLATORS, Row, Translator, rows
 from nn.native import build
 from tests.launch.programs import ROOT
 
@@ -42,7 +42,7 @@ def test_every_network_has_a_row_at_every_size(platform):
     found = rows(platform)
     assert {(row.kind, row.size) for row in found} == {
         (kind, size) for kind in GANS | CLASSIFIERS for size in SIZES
-    }
+    } | {(kind, size) for kind in TRANSLATORS for size in (64, 128)}
     assert len({row.name for row in found}) == len(found)
     assert {row.size for row in rows(platform, [64])} == {64}
 
@@ -109,10 +109,11 @@ def test_operations_of_a_known_network():
 
 
 # Not of the classifiers: the forms that their convolutions take on CPU multiply more.
-@pytest.mark.parametrize("kind", ["dcgan", "wgan_gp"])
+@pytest.mark.parametrize("kind", ["dcgan", "wgan_gp", "translator"])
 def test_operations_are_about_those_that_the_compiler_counts(kind, monkeypatch):
     # The compiler does not see what the compiled library multiplies.
     monkeypatch.setattr(build, "computes", lambda dtype: False)
+    monkeypatch.setitem(TRANSLATORS, "translator", Translator(blocks=1, n_critic=2))
     work = ours.build(Row(kind, 32, 16, 4))
     lowered = ours.train_step(work).lower(work.state, work.batch, work.key)
     # The compiler leaves products with padding out and counts everything else too.

@@ -40,6 +40,21 @@ def read_source(spec: str, **options) -> Source:
     return Source(splits, source.spec, source.report)
 
 
+def open_small(spec: str, tmp_path: pathlib.Path, size: int = 4, channels: int = 1) -> Source:
+    """A source of grey images of 4 px, with tfds sets kept in the folder."""
+    return read_source(spec, data_dir=tmp_path / "tfds", size=size, channels=channels)
+
+
+def npz_arrays(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Arrays of an .npz source of two classes, with changes; None leaves one out."""
+    rng = np.random.default_rng(0)
+    arrays = {"class_names": np.array(["cat", "dog"])}
+    for split, count in (("train", 6), ("val", 4)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 4, 4), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count).reshape(-1, 1) % 2
+    return {key: value for key, value in (arrays | changes).items() if value is not None}
+
+
 def record_numbers(image: np.ndarray) -> np.ndarray:
     """Which record each row of a batch made of `make_records` is."""
     return np.rint((image[:, 0, 0, 0].astype(np.float64) + 1) * 32767.5).astype(int)
@@ -53,6 +68,17 @@ def few() -> ArrayRecords:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def npz(tmp_path: pathlib.Path) -> Callable[..., str]:
+    """Writes `npz_arrays`; returns the source."""
+
+    def save(**changes) -> str:
+        np.savez(tmp_path / "x.npz", **npz_arrays(**changes))
+        return f"npz:{tmp_path / 'x.npz'}"
+
+    return save
 
 
 @pytest.fixture

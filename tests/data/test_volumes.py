@@ -10,17 +10,14 @@ import pydicom
 import pytest
 from nibabel.affines import apply_affine
 
-from data import images, preprocess
 from data.errors import RefusedError, UserError
-from data.sources import Options, Source, dicom, nifti, series
+from data.sources import Options, Source, nifti, series
 from data.sources.raw import Entry, Picture
 from data.sources.walk import Unreadable, walk
 from tests.dicom_files import save_dicom, save_series
 
 from .conftest import read_source
-
-TOP = 65535
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from .places import LPS, TOP, field, read_series, rotation
 
 
 def _open(spec: str, size: int = 8, **options) -> Source:
@@ -54,7 +51,7 @@ def test_every_voxel_stays_where_it_is(tmp_path, rng, codes):
     values = rng.integers(-500, 900, (5, 6, 7), dtype=np.int16)
     turn = nib.orientations.axcodes2ornt(codes)
     affine = np.diag([1.5, 2, 3, 1.0]) @ nib.orientations.inv_ornt_aff(turn, values.shape)
-    affine[:3, :3] @= _rotation(0.2)
+    affine[:3, :3] @= rotation(0.2)
     affine[:3, 3] = 10, -20, 30
     found = _nifti(tmp_path / "a.nii.gz", values, affine)
     assert found.frame is None
@@ -64,14 +61,6 @@ def test_every_voxel_stays_where_it_is(tmp_path, rng, codes):
     np.testing.assert_allclose(_units(found), values[*np.moveaxis(indices, -1, 0)], atol=quantum)
     # inferior to superior, anterior to posterior, right to left
     assert nib.aff2axcodes(found.affine) == ("S", "P", "L")
-
-
-def _rotation(angle: float) -> np.ndarray:
-    """A turn about the last axis, then about the first."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array(
-        [[1, 0, 0], [0, c, -s], [0, s, c]]
-    )
 
 
 def test_slices_of_a_volume_are_axial_ones(tmp_path, rng):
@@ -97,29 +86,17 @@ def test_real_volumes(volumes, name):
 # --- DICOM series
 
 
-def _series(folder: pathlib.Path, *, windowed: bool = True) -> Picture:
-    """The volume of all files of a folder."""
-    (entry,) = series.list_series(folder, folder, Options(axis="volume")).entries
-    (found,) = series.decode(entry, windowed).pictures
-    return found
-
-
-def _field(mm: np.ndarray) -> np.ndarray:
-    """A number that tells the place, different for all voxels here."""
-    return np.rint(2000 + mm @ np.array([7.0, 31.0, 101.0]))
-
-
 @pytest.mark.parametrize("turned", [0.0, 0.3])
 def test_slices_are_put_where_they_lie(tmp_path, turned):
     """Every voxel holds a function of its place."""
     geometry = save_series(
-        tmp_path / "a", _field, count=6, size=(9, 7), step=2.5, spacing=(1.25, 0.75),
-        rotation=_rotation(turned), RescaleSlope=1, RescaleIntercept=-1000,
+        tmp_path / "a", field, count=6, size=(9, 7), step=2.5, spacing=(1.25, 0.75),
+        rotation=rotation(turned), RescaleSlope=1, RescaleIntercept=-1000,
     )  # fmt: skip
-    found = _series(tmp_path)
+    found = read_series(tmp_path)
     assert found.pixels.shape == (6, 9, 7, 1)
     mm = _millimetres(found)
-    np.testing.assert_allclose(_units(found), _field(mm @ LPS[:3, :3]) - 1000, atol=1)
+    np.testing.assert_allclose(_units(found), field(mm @ LPS[:3, :3]) - 1000, atol=1)
     np.testing.assert_allclose(found.spacing, (2.5, 1.25, 0.75))
     assert sorted(map(tuple, np.round(mm.reshape(-1, 3), 6))) == sorted(
         map(tuple, np.round(geometry.reshape(-1, 3), 6))
@@ -127,10 +104,10 @@ def test_slices_are_put_where_they_lie(tmp_path, turned):
 
 
 def test_a_tilted_gantry_shears_the_volume(tmp_path):
-    save_series(tmp_path / "a", _field, count=4, size=(9, 7), step=3, shear=(0, 1.0, 0))
-    found = _series(tmp_path)
+    save_series(tmp_path / "a", field, count=4, size=(9, 7), step=3, shear=(0, 1.0, 0))
+    found = read_series(tmp_path)
     mm = _millimetres(found)
-    np.testing.assert_allclose(_units(found), _field(mm @ LPS[:3, :3]), atol=1)
+    np.testing.assert_allclose(_units(found), field(mm @ LPS[:3, :3]), atol=1)
     np.testing.assert_allclose(found.spacing[0], np.hypot(3, 1))
 
 
@@ -152,37 +129,37 @@ def test_frames_of_one_file_are_a_volume(tmp_path):
         tmp_path / "a" / "a.dcm", pixels, NumberOfFrames=4, SeriesInstanceUID="1.2.3",
         SharedFunctionalGroupsSequence=[shared], PerFrameFunctionalGroupsSequence=frames,
     )  # fmt: skip
-    found = _series(tmp_path)
+    found = read_series(tmp_path)
     np.testing.assert_allclose(_units(found)[:, 1, 1], [0, 10, 20, 30], atol=0.05)
     assert found.spacing == (2, 1, 1)
     dataset = pydicom.dcmread(path)
     dataset.PerFrameFunctionalGroupsSequence[1] = dataset.PerFrameFunctionalGroupsSequence[0]
     dataset.save_as(path)
     with pytest.raises(RefusedError, match=r"two slices in one place \(a/a\.dcm#0 and a/a\.dcm#1"):
-        _series(tmp_path)
+        read_series(tmp_path)
 
 
 def test_a_window_counts_where_all_slices_have_it(tmp_path):
     window = {"WindowCenter": 2100, "WindowWidth": 101}
-    save_series(tmp_path / "a", _field, count=3, size=(4, 4), **window)
-    found = _series(tmp_path)
+    save_series(tmp_path / "a", field, count=3, size=(4, 4), **window)
+    found = read_series(tmp_path)
     assert (found.low, found.high) == found.window == (2049.5, 2149.5)
     path = tmp_path / "a" / "0.dcm"
     dataset = pydicom.dcmread(path)
-    assert _series(tmp_path, windowed=False).low == found.minimum
+    assert read_series(tmp_path, windowed=False).low == found.minimum
     dataset.WindowCenter = 1900
     dataset.save_as(path)
-    other = _series(tmp_path)
+    other = read_series(tmp_path)
     assert (other.low, other.high) == (found.minimum, found.maximum)
     assert np.isnan(other.window).all()
 
 
 def test_inverted_series_stay_inverted(tmp_path):
-    save_series(tmp_path / "a", _field, count=3, size=(4, 4), kind="MONOCHROME1")
-    found = _series(tmp_path)
+    save_series(tmp_path / "a", field, count=3, size=(4, 4), kind="MONOCHROME1")
+    found = read_series(tmp_path)
     assert found.low > found.high
     np.testing.assert_allclose(
-        _units(found), _field(_millimetres(found) @ LPS[:3, :3]), atol=0.1
+        _units(found), field(_millimetres(found) @ LPS[:3, :3]), atol=0.1
     )  # fmt: skip
 
 
@@ -214,10 +191,10 @@ _TURNED = [0.8, 0.6, 0, -0.6, 0.8, 0]
     ],
 )  # fmt: skip
 def test_slices_that_make_no_volume_are_named(tmp_path, change, words):
-    save_series(tmp_path / "a", _field, count=6, size=(4, 4), step=3)
+    save_series(tmp_path / "a", field, count=6, size=(4, 4), step=3)
     change(tmp_path)
     with pytest.raises(RefusedError, match=words):
-        _series(tmp_path)
+        read_series(tmp_path)
 
 
 def test_series_as_a_source(tmp_path, truncate):
@@ -226,7 +203,7 @@ def test_series_as_a_source(tmp_path, truncate):
         for number in range(3):
             folder = tmp_path / label / ("" if number < 2 else "deep")
             save_series(
-                folder, _field, count=5, size=(8, 8), prefix=f"{number}-",
+                folder, field, count=5, size=(8, 8), prefix=f"{number}-",
                 PatientID=f"P{label}{number % 2}",
             )  # fmt: skip
     truncate(tmp_path / "b" / "1-3.dcm")
@@ -249,7 +226,7 @@ def test_series_as_a_source(tmp_path, truncate):
 def test_series_whose_files_alternate(tmp_path):
     """Series come in the order of their first files, each with its files in their order."""
     for name, value in (("b", 100), ("a", 5000)):
-        save_series(tmp_path / name, lambda mm, value=value: _field(mm) * 0 + value + mm[..., 2],
+        save_series(tmp_path / name, lambda mm, value=value: field(mm) * 0 + value + mm[..., 2],
                     count=4, size=(4, 4))  # fmt: skip
     mixed = tmp_path / "set" / "class"
     mixed.mkdir(parents=True)
@@ -267,11 +244,11 @@ def test_series_whose_files_alternate(tmp_path):
 
 
 def test_a_series_in_two_classes_is_refused(tmp_path):
-    save_series(tmp_path / "a", _field, count=6, size=(4, 4))
+    save_series(tmp_path / "a", field, count=6, size=(4, 4))
     (tmp_path / "b").mkdir()
     (tmp_path / "a" / "5.dcm").rename(tmp_path / "b" / "5.dcm")
     with pytest.raises(RefusedError, match="several labels, splits or patients"):
-        _series(tmp_path)
+        read_series(tmp_path)
 
 
 def test_volumes_need_a_source_that_has_them(tmp_path):
@@ -315,98 +292,3 @@ def _compare_with_nibabel(found: Picture, files: tuple[Entry, ...]) -> None:
         # What is below is padding.
         values = values.clip(found.low, found.high)
         np.testing.assert_allclose(seen, values, atol=(found.high - found.low) / TOP)
-
-
-# --- steps
-
-
-def test_volumes_are_resized_with_a_triangle(rng):
-    """Beside the filter written out as a matrix for each axis."""
-
-    def matrix(before: int, after: int) -> np.ndarray:
-        zoom = before / after
-        centre, reach = (np.arange(after) + 0.5) * zoom, max(zoom, 1)
-        weight = 1 - np.abs(np.arange(before) + 0.5 - centre[:, None]) / reach
-        weight = np.clip(weight, 0, None)
-        return weight / weight.sum(axis=1, keepdims=True)
-
-    volume = rng.random((9, 12, 10, 2)).astype(np.float32)
-    resized = images.resize(volume, (4, 20, 10))
-    expected = volume.astype(np.float64)
-    for axis, (before, after) in enumerate(((9, 4), (12, 20), (10, 10))):
-        expected = np.moveaxis(np.tensordot(matrix(before, after), expected, (1, axis)), 0, axis)
-    np.testing.assert_allclose(resized, expected, atol=1e-6)
-    whole = (volume * TOP).astype(np.uint16)
-    assert images.resize(whole, 6).shape == (6, 6, 6, 2)
-    assert images.resize(whole, 6).dtype == np.uint16
-
-
-@pytest.mark.parametrize(
-    "chain",
-    [
-        ("resize",), ("resize(pad)",), ("resize(crop)",), ("resample(2.0)", "resize"),
-        ("centre(20)", "resize"), ("window(2000, 9000)", "resample(1.5)", "resize(pad)"),
-    ],
-)  # fmt: skip
-def test_the_affine_follows_the_steps(tmp_path, chain):
-    """A linear function of the place is the same one at the places that the new affine gives."""
-    save_series(tmp_path / "a", _field, count=14, size=(18, 24), step=2.5, spacing=(1.25, 1.5))
-    found = _series(tmp_path, windowed=False)
-    steps = preprocess.parse(chain, (12, 16, 16))
-    image = preprocess.Image(
-        found.pixels, found.low, found.high, found.pixels.dtype, found.spacing, affine=found.affine
-    )
-    after, undos = preprocess.apply(steps, image)
-    assert after.values.shape == (12, 16, 16, 1)
-    mm = apply_affine(after.affine, np.moveaxis(np.indices((12, 16, 16)), 0, -1))
-    values = after.low + after.values[..., 0] / TOP * (after.high - after.low)
-    inside = np.linalg.inv(found.affine)
-    index = apply_affine(inside, mm)
-    well = ((index > 2) & (index < np.array([14, 18, 24]) - 3)).all(axis=-1)
-    assert well.sum() > 50
-    expected = _field(mm @ LPS[:3, :3])
-    np.testing.assert_allclose(values[well], expected[well], atol=0.01 * np.ptp(expected))
-    np.testing.assert_allclose(
-        after.spacing, np.linalg.norm(after.affine[:3, :3], axis=0), rtol=1e-9
-    )
-    back = preprocess.undo(steps, after.values, undos, after.low, after.high)
-    assert back.shape == found.pixels.shape
-
-
-@pytest.mark.parametrize(
-    "chain",
-    [("resize",), ("resize(pad)",), ("resize(crop)",), ("centre(20)", "resample(2.0)", "resize")],
-)
-def test_the_affine_of_a_slice_follows_the_steps(tmp_path, chain):
-    """As above, for one file of a tilted series by itself."""
-    spacing, turned = (1.25, 1.5), _rotation(0.3)
-    save_series(
-        tmp_path / "a", _field, count=4, size=(18, 24), step=2.5, spacing=spacing, rotation=turned,
-        SliceThickness=2,
-    )  # fmt: skip
-    path = sorted((tmp_path / "a").iterdir())[2]
-    (found,) = dicom.decode(Entry(str(path), "a", 0, "all"), windowed=False).pictures
-    np.testing.assert_allclose(found.spacing, (2, *spacing))
-    steps = preprocess.parse(chain, 16)
-    image = preprocess.Image(
-        found.pixels, found.low, found.high, found.pixels.dtype, spacing, affine=found.affine
-    )
-    after, _ = preprocess.apply(steps, image)
-    rows, columns = np.indices((16, 16))
-    mm = apply_affine(after.affine, np.stack([0 * rows, rows, columns], -1))
-    top = np.iinfo(after.values.dtype).max
-    values = after.low + after.values[..., 0] / top * (after.high - after.low)
-    index = apply_affine(np.linalg.inv(found.affine), mm)
-    np.testing.assert_allclose(index[..., 0], 0, atol=1e-9)
-    well = ((index[..., 1:] > 2) & (index[..., 1:] < np.array([18, 24]) - 3)).all(axis=-1)
-    assert well.sum() > 50
-    expected = _field(mm @ LPS[:3, :3])
-    np.testing.assert_allclose(values[well], expected[well], atol=0.01 * np.ptp(expected))
-    np.testing.assert_allclose(after.spacing, np.linalg.norm(after.affine[:3, 1:3], axis=0))
-
-
-def test_blank_volumes_are_left_out_by_name(rng):
-    image = preprocess.Image(np.zeros((4, 4, 4, 1), np.uint16), 0, 1, np.dtype(np.uint16))
-    assert preprocess.apply(preprocess.parse(("drop_blank", "resize"), 4), image) is None
-    image = image.replace(values=rng.integers(0, 9, (4, 4, 4, 1), dtype=np.uint16))
-    assert preprocess.apply(preprocess.parse(("drop_blank", "resize"), 4), image) is not None

@@ -1,6 +1,5 @@
 """The report of a finished work directory: its numbers, its page, and what it refuses."""
 
-import html.parser
 import json
 import re
 import shutil
@@ -14,42 +13,13 @@ from data.errors import UserError
 from launch import report
 from launch.report import charts, tiles, words
 from tests.launch import finished
+from tests.launch.pages import Page
 
 CLASSES = ("normal", "bacterial <b>pneumonia</b>", 'viral & "other"')
 SECTIONS = (
     "headline", "arms", "paired", "choices", "side-by-side", "extremes", "kept", "annotated",
     "reliability", "classes", "copies", "fidelity", "curves", "time", "provenance",
 )  # fmt: skip
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-class Page(html.parser.HTMLParser):
-    """Collects the elements of a page, and checks that every one is closed in its place."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.text, self._open = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self._open, f"left open: {self._open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self._open, f"</{tag}> closes nothing"
-        assert self._open.pop() == tag, f"</{tag}> out of place at {self.getpos()}"
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,8 @@ class UNet(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images [B, *S, C] with sides that are multiples of 16, to logits [B, *S]."""
         if any(side % 2**HALVINGS for side in x.shape[1:-1]):
-            raise ValueError(
-                f"the U-Net halves images {HALVINGS} times, and {x.shape[1:-1]} can't be"
-            )
+            sides = x.shape[1:-1]
+            raise ValueError(f"the U-Net halves images {HALVINGS} times, and {sides} can't be")
         conv = functools.partial(
             Conv, use_bias=False, kernel_init=_he_normal, dtype=self.dtype, padding="SAME"
         )

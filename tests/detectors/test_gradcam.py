@@ -46,12 +46,16 @@ def test_heat_is_that_of_the_equations(head):
     params = model.init(key, images)["params"]
     kernel = params["head"]["kernel"]
     params["head"]["kernel"] = jax.random.normal(head_key, kernel.shape)
+    # All features above 0, where there is no derivative by differences.
+    last = params["blocks_3"]["GroupNorm_1"]
+    last |= {"scale": jnp.ones_like(last["scale"]), "shift": jnp.full_like(last["shift"], 4.0)}
     places = model.apply({"params": params}, images, method="places")
     # What is differentiated is the network itself, from its last convolution on.
     logits = model.apply({"params": params}, images)
     again = model.apply({"params": params}, places, method="judge")
     np.testing.assert_array_equal(again, logits)
     assert places.shape == (2, 2, 4, 8)
+    assert places.min() > 0.1
     heats = [np.asarray(gradcam.heat(model, params, images, label)) for label in (0, 1)]
     assert any(heat.any() for heat in heats)
     for label, heat in enumerate(heats):

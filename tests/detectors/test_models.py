@@ -127,5 +127,5 @@ def test_volumes_go_through_a_short_vector_too():
 
 @pytest.mark.parametrize("model", [UNet(4), VAE(4, 8)])
 def test_sides_that_cannot_be_halved(model):
-    with pytest.raises(ValueError, match="halves images . times"):
+    with pytest.raises(ValueError, match=r"halves images . times"):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 36, 33, 1)))

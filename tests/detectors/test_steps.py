@@ -58,12 +58,10 @@ def test_segmentation_by_hand(rng):
     loss, metrics = losses.Segmentation()(Given(), {"value": jnp.asarray(logits)}, rows)
     p = 1 / (1 + np.exp(-logits))
     entropy = -np.where(mask, np.log(p), np.log(1 - p)).mean()
-    dice = np.mean(
-        [
-            1 - (2 * (a * m).sum() + 1) / (a.sum() + m.sum() + 1)
-            for a, m in zip(p, mask, strict=True)
-        ]
-    )
+    overlaps = [
+        (2 * (a * m).sum() + 1) / (a.sum() + m.sum() + 1) for a, m in zip(p, mask, strict=True)
+    ]
+    dice = 1 - np.mean(overlaps)
     assert metrics["cross_entropy"] == pytest.approx(entropy, rel=1e-5)
     assert metrics["dice"] == pytest.approx(dice, rel=1e-5)
     assert loss == pytest.approx(entropy + dice, rel=1e-5)

@@ -81,7 +81,7 @@ def opened(config, workdir, name):
 def truth(workdir):
     part = prepare.open_split(workdir, "test")
     images = part.read(np.arange(len(part)))
-    return part, images, part.labels == 1
+    return images, part.labels == 1
 
 
 @pytest.mark.parametrize("name", stage.DETECTORS)
@@ -101,7 +101,7 @@ def test_a_training_is_logged_and_shown(trained, name):
 
 
 def test_probabilities_are_judged(config, trained):
-    part, images, ill = truth(trained)
+    images, ill = truth(trained)
     found = judge(config, trained, "unet")
     maps = special.expit(np.asarray(opened(config, trained, "unet")(images), np.float64))
     assert found["auc"]["max"]["mean"] == pytest.approx(roc_auc_score(ill, maps.max((1, 2))))
@@ -131,7 +131,7 @@ def test_probabilities_are_judged(config, trained):
 
 
 def test_a_classifier_is_judged_by_its_map_and_by_itself(config, trained):
-    _, images, ill = truth(trained)
+    images, ill = truth(trained)
     found = judge(config, trained, "gradcam")
     logits = np.asarray(opened(config, trained, "gradcam")(images))
     expected = roc_auc_score(ill, logits[:, 1] - logits[:, 0])
@@ -142,7 +142,7 @@ def test_a_classifier_is_judged_by_its_map_and_by_itself(config, trained):
 
 @pytest.mark.parametrize("name", ["autoencoder", "vae"])
 def test_a_reconstruction_is_judged(config, trained, name):
-    _, images, ill = truth(trained)
+    images, ill = truth(trained)
     found = judge(config, trained, name)
     made = opened(config, trained, name)(images)
     made = np.asarray(made[0] if name == "vae" else made)
@@ -202,8 +202,8 @@ def test_mistakes_are_one_sentence(config, trained, tmp_path, monkeypatch):
     (tmp_path / "data").symlink_to(trained / "data")
     with pytest.raises(UserError, match=r"launch\.train_detector --maps=vae` with the same"):
         judge(config, tmp_path, "vae")
-    with pytest.raises(UserError, match="--maps=unet learns from masks, and npz:.* has none"):
-        monkeypatch.setattr(prepare, "open_masks", lambda *_: None)
+    monkeypatch.setattr(prepare, "open_masks", lambda *_: None)
+    with pytest.raises(UserError, match=r"--maps=unet learns from masks, and npz:.* has none"):
         train(config, tmp_path, "unet")
     assert not (tmp_path / "detectors").exists()
     other = config.copy_and_resolve_references()
@@ -220,10 +220,8 @@ def test_volumes_are_for_those_that_take_them(config, trained, tmp_path, monkeyp
     monkeypatch.setattr(prepare, "open_split", lambda *_: volumes)
     with pytest.raises(UserError, match="networks take images, and 8 x 16 x 16 are volumes"):
         detectors.Detector(config, trained, "gradcam")
-    with pytest.raises(
-        UserError, match=r"the U-Net halves images 4 times, and \(8, 16, 16\) can't"
-    ):
-        monkeypatch.setattr(prepare, "masks_of", lambda *_: volumes)
+    monkeypatch.setattr(prepare, "masks_of", lambda *_: volumes)
+    with pytest.raises(UserError, match=r"U-Net halves images 4 times, and \(8, 16, 16\) can't be"):
         detectors.Detector(config, trained, "unet")
     detector = detectors.Detector(config, trained, "vae")
     state = jax.eval_shape(detector.trainer._init, jax.random.key(0))

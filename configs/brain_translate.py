@@ -26,4 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     translator.identity_weight = 0.1
     translator.batch = 8
     translator.steps = 60_000  # 300,000 of the discriminator
+    detector = config.detector
+    detector.batch = 8
+    detector.augment = ("flip", "shift", "rotate", "scale", "brightness", "contrast")
     return config

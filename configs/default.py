@@ -115,6 +115,26 @@ def get_config() -> ml_collections.ConfigDict:
     translator.sample_every = 1000  # sheets of translated images
     translator.checkpoint_every = 1000
 
+    # What a translator is compared with in finding disease (docs/detection.md); only
+    # launch.train_detector reads these, with translator.domains and translator.healthy.
+    config.detector = detector = ml_collections.ConfigDict()
+    detector.steps = 3000  # the same for every network
+    detector.batch = 16  # images per update; half of them healthy where a network learns from both
+    detector.accumulate = 1  # micro-batches per update: less memory, the same update
+    detector.remat = False  # compute activations again instead of keeping them
+    detector.augment = ("flip",)  # of docs/augmentation.md but mixup
+    detector.lr = 1e-3  # after a tenth of warm-up it falls to 0 along a cosine
+    detector.width = 16  # channels of the first layers; 64 in the published ResNet and U-Net. The
+    # autoencoder has translator.width and translator.blocks
+    detector.dtype = "float32"  # of the products, or bfloat16
+    detector.depth = 10  # gradcam: layers of the ResNet
+    detector.stem = "small"  # gradcam: small leaves an eighth of the resolution, imagenet a 32nd
+    detector.latent = 128  # vae: length of the vector an image goes through
+    detector.kl_weight = 0.05  # vae: the larger, the less of an image goes through
+    detector.log_every = 50
+    detector.sample_every = 1000  # sheets of images and maps
+    detector.checkpoint_every = 1000
+
     config.generate = generate = ml_collections.ConfigDict()
     generate.first_per_class = 300  # first pool (S1), annotated
     generate.second_per_class = 400  # second pool (S2), filtered

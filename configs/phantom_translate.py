@@ -35,4 +35,8 @@ def get_config() -> ml_collections.ConfigDict:
     translator.steps = 3000
     translator.log_every = 20
     translator.sample_every = translator.checkpoint_every = 250
+    detector = config.detector
+    detector.width = 8
+    detector.batch = 8
+    detector.augment = ("shift", "rotate", "scale", "brightness", "contrast")
     return config

@@ -6,7 +6,7 @@ batch of a step is the same on any number of processes.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -30,12 +30,14 @@ class Part:
             all images alike.
         label: give the images out with this label instead of their own, e.g. 1 for all positives of
             a binary task; balance is still over their own.
+        masks: of the same images in the same order; all parts of a batch have some, or none has.
     """
 
     records: Records
     count: int
     balanced: bool = True
     label: int | None = None
+    masks: Records | None = None
 
 
 class _Walk:
@@ -80,7 +82,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
     contiguous block of rows. With `interleave` n it is dealt like cards first: its first n-th goes
     to rows 0, n, 2n, ..., so that every process has its share of each n-th. Elements are
     ``{'image': float32 [b, H, W, C] in [-1, 1], 'label': int32 [b]}`` with -1 for missing labels,
-    and with mixup what `data.augment.make_batch` adds.
+    with mixup what `data.augment.make_batch` adds, and of parts with masks 'mask' bool [b, H, W].
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         Raises:
             UserError: an empty part, parts of different image shapes, a batch that the processes
                 can't share evenly, or an unknown augmentation.
+            ValueError: masks of some parts only, or with mixup, which has none for its images.
         """
         parts = [part for part in parts if part.count > 0]
         self.batch_size = sum(part.count for part in parts)
@@ -128,6 +131,11 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         if len(shapes) > 1:
             raise UserError(f"a batch would mix images of shapes {sorted(shapes)}; use one size.")
         augmentation.check_names(augment, shapes.pop()[-1])
+        self._masked = parts[0].masks is not None
+        if any((part.masks is not None) != self._masked for part in parts):
+            raise ValueError("some parts of a batch have masks and others have none")
+        if self._masked and "mixup" in augment:
+            raise ValueError("mixup has no masks for the images it makes")
         self._parts, self._seed = parts, seed
         self._augment, self._strength = tuple(augment), strength
         self._walks = [_Walk(part, (seed, p)) for p, part in enumerate(parts)]
@@ -149,31 +157,43 @@ class BatchSource(grain.sources.RandomAccessDataSource):
         return f"BatchSource(counts={counts}, seed={self._seed}, rows={rows})"
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        return augmentation.make_batch(
-            functools.partial(self._read, step),
-            self._rows,
-            self.batch_size,
-            self._augment,
-            self._strength,
-            (self._seed, step),
+        how = (self._augment, self._strength, (self._seed, step))
+        batch = augmentation.make_batch(
+            functools.partial(self._read, step), self._rows, self.batch_size, *how
         )
+        if self._masked:
+            masks = self._read_masks(step, self._rows)
+            moved = augmentation.augment_masks(masks, *how, first_row=int(self._rows[0]))
+            batch["mask"] = moved[..., 0] > 0
+        return batch
 
     def _read(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of any rows [n] of the global batch, as they are in the records."""
-        block, place = np.divmod(rows, self._interleave)
-        places = place * (self.batch_size // self._interleave) + block
         image = np.empty((len(rows), *self._parts[0].records.image_shape), np.float32)
         label = np.empty(len(rows), np.int32)
+        for part, here, indices in self._drawn(step, rows):
+            image[here] = part.records.read(indices)
+            fixed = part.label is not None
+            label[here] = part.label if fixed else part.records.labels[indices]
+        return image, label
+
+    def _read_masks(self, step: int, rows: np.ndarray) -> np.ndarray:
+        """Masks uint8 [n, H, W, 1] of the same rows."""
+        mask = np.empty((len(rows), *self._parts[0].masks.image_shape), np.uint8)
+        for part, here, indices in self._drawn(step, rows):
+            mask[here] = part.masks.read_raw(indices)
+        return mask
+
+    def _drawn(self, step: int, rows: np.ndarray) -> Iterator[tuple[Part, np.ndarray, np.ndarray]]:
+        """Each part that has some of the rows [n], which they are [n], and which of its records."""
+        block, place = np.divmod(rows, self._interleave)
+        places = place * (self.batch_size // self._interleave) + block
         offset = 0
         for part, walk in zip(self._parts, self._walks, strict=True):
             here = (places >= offset) & (places < offset + part.count)
             if here.any():
-                indices = walk(step * part.count + places[here] - offset)
-                image[here] = part.records.read(indices)
-                fixed = part.label is not None
-                label[here] = part.label if fixed else part.records.labels[indices]
+                yield part, here, walk(step * part.count + places[here] - offset)
             offset += part.count
-        return image, label
 
 
 def make_loader(source: BatchSource, *, start: int = 0, prefetch: int = 2) -> grain.DatasetIterator:

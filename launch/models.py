@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,13 @@ import optax
 
 from data import loader
 from data.errors import UserError
+from detectors import losses
+from detectors import steps as detector_steps
+from detectors.models.unet import UNet
+from detectors.models.vae import VAE
 from gan import state as gan_state
 from gan.models import MODELS, translator
+from gan.models.autoencoder import Autoencoder
 from gan.translation import domains as domains_lib
 from gan.translation.losses import Weights
 from gan.translation.state import TranslatorSpec
@@ -152,11 +158,9 @@ def _classifier_spec(
     head: str,
     **more: Any,
 ) -> classifier.ClassifierSpec:
-    warmup = max(1, steps // 10)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, lr, warmup, decay_steps=steps)
     return classifier.ClassifierSpec(
         model=ResNet(classes, depth, width, stem, DTYPES[dtype], head),
-        tx=optimiser.adamw(schedule, weight_decay=1e-3),
+        tx=_warm(lr, steps),
         num_classes=classes,
         **more,
     )
@@ -175,34 +179,57 @@ def vrn_spec(config: ml_collections.ConfigDict) -> classifier.ClassifierSpec:
     )
 
 
+def detector_spec(config: ml_collections.ConfigDict, name: str) -> detector_steps.DetectorSpec:
+    """A detector that is no classifier: its network and its loss."""
+    given, translator_ = config.detector, config.translator
+    dtype = DTYPES[given.dtype]
+    model, loss = {
+        "autoencoder": (
+            Autoencoder(translator_.width, translator_.blocks, dtype),
+            losses.Reconstruction(),
+        ),
+        "vae": (VAE(given.width, given.latent, dtype), losses.Variational(given.kl_weight)),
+        "unet": (UNet(given.width, dtype), losses.Segmentation()),
+    }[name]
+    return detector_steps.DetectorSpec(model, loss, _warm(given.lr, given.steps))
+
+
+def _warm(rate: float, steps: int) -> optax.GradientTransformation:
+    """AdamW whose rate falls along a cosine to the last step, after a tenth of warm-up."""
+    warmup = max(1, steps // 10)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, decay_steps=steps)
+    return optimiser.adamw(schedule, weight_decay=1e-3)
+
+
 class Trainer:
-    """Trains one kind of classifier any number of times with a single compilation.
+    """Trains one kind of network any number of times with a single compilation.
 
     Args:
       spec: model, optimiser and loss.
-      image_shape: (H, W, C).
+      image_shape: (H, W, C), or (D, H, W, C) of volumes for networks that take them.
       config: experiment.
       section: of it that holds `batch`, `accumulate`, `log_every`, `checkpoint_every` and so on.
+      steps: what has `init_state` and `train_step` for such a spec.
     """
 
     def __init__(
         self,
-        spec: classifier.ClassifierSpec,
-        image_shape: tuple[int, int, int],
+        spec: classifier.ClassifierSpec | detector_steps.DetectorSpec,
+        image_shape: tuple[int, ...],
         config: ml_collections.ConfigDict,
         section: str,
+        steps: types.ModuleType = classifier,
     ):
-        refuse_volumes(image_shape)
+        if steps is classifier:
+            refuse_volumes(image_shape)
         self.mesh, gradient = mesh_lib.arranged(config, section)
         self._settings = config[section]
         self._prefetch = config.data.prefetch
         self._rules = config.train
         self.spec = spec = dataclasses.replace(spec, gradient=gradient)
-        self._step = mesh_lib.jit_step(
-            functools.partial(classifier.train_step, spec=spec), self.mesh
-        )
+        self._step = mesh_lib.jit_step(functools.partial(steps.train_step, spec=spec), self.mesh)
         self._init = jax.jit(
-            functools.partial(classifier.init_state, image_shape=image_shape, spec=spec),
+            functools.partial(steps.init_state, image_shape=image_shape, spec=spec),
             out_shardings=mesh_lib.replicated(self.mesh),
         )
 

@@ -30,7 +30,7 @@ _AXIS, _STRIDE, _SALT = ("nifti",), ("video",), ("dicom", "nifti", "video")
 # Hidden in the folder until the stage is finished: images as read, and what `stage.json` will say.
 _SPOOL, _FACTS = ".spool", ".facts.json"
 # What another version of the program left unfinished is begun again if it is laid out otherwise.
-_LAYOUT = "layout 4"
+_LAYOUT = "layout 5"
 
 
 @distributed.main_only
@@ -186,6 +186,40 @@ def open_masks(workdir: pathlib.Path, split: str) -> records.Records | None:
     stage.require(workdir, "data")
     folder = workdir / "data" / MASKS
     return records.open_records(folder, split) if shards.has_split(folder, split) else None
+
+
+def masks_of(workdir: pathlib.Path, split: str, part: records.Records) -> records.Records | None:
+    """The masks of a split, in the order of its records; None where none has one.
+
+    Args:
+      workdir: work directory.
+      split: name of the split.
+      part: its records.
+
+    Raises:
+      UserError: an image without a mask, where others have one.
+    """
+    masks = open_masks(workdir, split)
+    if masks is None:
+        return None
+    row_of = {str(id_): row for row, id_ in enumerate(masks.ids)}
+    missing = [str(id_) for id_ in part.ids if str(id_) not in row_of]
+    if missing:
+        raise UserError(
+            f"{len(missing)} images have no mask, '{missing[0]}' among them; give every image one, "
+            "black where there is no lesion, and prepare them again"
+        )
+    return masks.subset(np.array([row_of[str(id_)] for id_ in part.ids]))
+
+
+def slices_of(workdir: pathlib.Path, part: records.Records) -> np.ndarray | None:
+    """Where each slice of a split lies in its volume, float64 [N]; None unless all say it."""
+    known = tables.read_parquet(workdir / "data" / "intensity.parquet")
+    if "slice_index" not in known:  # records of before it was kept
+        return None
+    slice_of = dict(zip(known["id"].tolist(), known["slice_index"].tolist(), strict=True))
+    found = np.array([slice_of[str(id_)] for id_ in part.ids], np.float64)
+    return found if np.isfinite(found).all() else None
 
 
 def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:

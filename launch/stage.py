@@ -39,7 +39,10 @@ PROGRAMS = {
 }
 
 # Stages beside the loop, which no report needs.
-BESIDE = {"translator": "train_translator"}
+DETECTORS = ("autoencoder", "vae", "gradcam", "unet")
+BESIDE = {"translator": "train_translator"} | {
+    f"detectors/{name}": f"train_detector --maps={name}" for name in DETECTORS
+}
 
 
 @dataclasses.dataclass

@@ -36,6 +36,10 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "translator.targets": TARGETS,
     "translator.dtype": DTYPES,
     "translator.augment": augment.NAMES,
+    "detector.dtype": DTYPES,
+    "detector.depth": DEPTHS,
+    "detector.stem": STEMS,
+    "detector.augment": tuple(name for name in augment.NAMES if name != "mixup"),
     "features.dtype": DTYPES,
     "vrn.dtype": DTYPES,
     "target.dtype": DTYPES,
@@ -65,13 +69,15 @@ POSITIVE = (
     "target.steps", "target.seeds", "report.resamples", "train.keep", "train.skip_limit",
     "data.stride", "translator.width", "translator.n_critic", "translator.batch",
     "translator.accumulate", "translator.steps", "translator.log_every", "translator.sample_every",
-    "translator.checkpoint_every",
+    "translator.checkpoint_every", "detector.steps", "detector.batch", "detector.accumulate",
+    "detector.width", "detector.latent", "detector.log_every", "detector.sample_every",
+    "detector.checkpoint_every",
 )  # fmt: skip
-BATCHES = ("gan", "translator", "features", "vrn", "target")
+BATCHES = ("gan", "translator", "detector", "features", "vrn", "target")
 NOT_NEGATIVE = (
     "train.keep_every", "data.workers", "data.depth", "data.folds", "data.fold", "vrn.blur",
     "vrn.noise", "translator.blocks", "translator.penalty_weight", "translator.domain_weight",
-    "translator.cycle_weight", "translator.identity_weight",
+    "translator.cycle_weight", "translator.identity_weight", "detector.kl_weight",
 )  # fmt: skip
 SHARES = (
     "data.val_fraction",

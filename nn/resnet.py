@@ -145,8 +145,8 @@ class ResNet(nn.Module):
         ]
         self.last = nn.Dense(self.num_outputs, name="head")
 
-    def features(self, x: jax.Array) -> jax.Array:
-        """Features of the whole image: [B, H, W, C] to [B, F]; F is C * C for `bilinear`."""
+    def places(self, x: jax.Array) -> jax.Array:
+        """Features of every place after the last block: [B, H, W, C] to [B, P, Q, F]."""
         small = self.stem == "small" or (self.stem == "auto" and max(x.shape[1:3]) <= _SMALL_SIZE)
         if small:
             x = self.stem_norm(self.small_stem(x))
@@ -154,7 +154,15 @@ class ResNet(nn.Module):
             x = max_pool(self.stem_norm(self.imagenet_stem(x)), 3, 2)
         for block in self.blocks:
             x = block(x)
-        return HEADS[self.head](widen(x))
+        return widen(x)
+
+    def features(self, x: jax.Array) -> jax.Array:
+        """Features of the whole image: [B, H, W, C] to [B, F]; F is C * C for `bilinear`."""
+        return HEADS[self.head](self.places(x))
+
+    def judge(self, places: jax.Array) -> jax.Array:
+        """Logits of what `places` returned: [B, P, Q, F] to [B, num_outputs]."""
+        return self.last(HEADS[self.head](places))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Logits: [B, H, W, C] to [B, num_outputs]."""

@@ -28,6 +28,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.translator.sample_every = 6
     config.translator.checkpoint_every = 2
 
+    config.detector.width = 4
+    config.detector.latent = 8
+    config.detector.batch = 4
+    config.detector.augment = ()
+    config.detector.steps = 6
+    config.detector.log_every = 1
+    config.detector.sample_every = 6
+    config.detector.checkpoint_every = 2
+
     config.generate.first_per_class = 20
     config.generate.second_per_class = 12
 

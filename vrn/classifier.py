@@ -11,14 +11,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from nn import learner
 from nn.gradient import PLAIN, Gradient
+from nn.learner import State
 
 if TYPE_CHECKING:  # The networks train where the file formats' packages are absent.
     from data.records import Records
@@ -55,28 +56,15 @@ class ClassifierSpec:
     gradient: Gradient = PLAIN
 
 
-class ClassifierState(flax.struct.PyTreeNode):
-    """Everything that training changes: step [], params and opt_state pytrees."""
-
-    step: Array
-    params: Any
-    opt_state: Any
-
-
-def init_state(
-    key: Array, image_shape: tuple[int, int, int], *, spec: ClassifierSpec
-) -> ClassifierState:
+def init_state(key: Array, image_shape: tuple[int, int, int], *, spec: ClassifierSpec) -> State:
     """Fresh state for images [H, W, C]; run it under jit to place it with shardings."""
     images = jnp.zeros((1, *image_shape), jnp.float32)
-    params = spec.model.init(key, spec.prepare(images, None))["params"]
-    return ClassifierState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=spec.tx.init(params)
-    )
+    return learner.begin(spec.model.init(key, spec.prepare(images, None))["params"], spec.tx)
 
 
 def train_step(
-    state: ClassifierState, batch: Mapping[str, Array], key: Array, *, spec: ClassifierSpec
-) -> tuple[ClassifierState, Metrics]:
+    state: State, batch: Mapping[str, Array], key: Array, *, spec: ClassifierSpec
+) -> tuple[State, Metrics]:
     """One optimiser step of softmax cross-entropy.
 
     Args:
@@ -105,15 +93,7 @@ def train_step(
         return loss, {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == rows["label"])}
 
     rows = {**batch, "image": images}
-    grads, metrics = spec.gradient(loss_fn, state.params, None, rows)
-    updates, opt_state = spec.tx.update(grads, state.opt_state, state.params)
-    metrics |= {"grad_norm": optax.tree.norm(grads)}
-    state = ClassifierState(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        opt_state=opt_state,
-    )
-    return state, metrics
+    return learner.update(state, rows, loss_fn, spec.tx, spec.gradient)
 
 
 def predict(params: Any, images: Array, *, spec: ClassifierSpec) -> Array:

@@ -22,8 +22,8 @@ _CLASSES = 1 << 16  # more than anyone has; a wrong label may be any number
 def list_npz(path: pathlib.Path, folder: pathlib.Path) -> Listing:
     """MedMNIST layout: {train,val,test}_images [N, H, W(, C)], _labels [N(, 1)].
 
-    Optional: _masks [N, H, W(, 1)] uint8, _ids, _groups (or _patients) and _synthetic [N], and
-    class_names [K]. Keys without a split name (images, labels, …) make one split 'all'.
+    Optional: _masks [N, H, W(, 1)] uint8, _ids, _groups (or _patients), _slice_index and _synthetic
+    [N], and class_names [K]. Keys without a split name (images, labels, …) make one split 'all'.
 
     Args:
         path: the file.
@@ -122,10 +122,12 @@ def _rows(
     flags = arrays.get(f"{prefix}synthetic", np.zeros(count, bool))
     flags = np.repeat(flags, count) if flags.ndim == 0 else flags
     groups = arrays.get(f"{prefix}groups", arrays.get(f"{prefix}patients"))
+    slices = arrays.get(f"{prefix}slice_index")
     for name, column in (
         ("labels", labels),
         ("ids", ids),
         ("groups", groups),
+        ("slice_index", slices),
         ("synthetic", flags),
     ):
         if column is not None and column.shape != (count,):
@@ -142,6 +144,7 @@ def _rows(
             split=split,
             group="" if groups is None else str(groups[row]),
             row=row,
+            columns={} if slices is None else {"slice_index": str(slices[row])},
             mask="" if mask is None else str(mask),
         )
 

@@ -65,6 +65,7 @@ FACTS = pa.schema(
         ("sex", pa.string()),
         ("age_band", pa.string()),
         ("mask", pa.string()),
+        ("slice_index", pa.float64()),
         ("masked", pa.bool_()),
     ]
 )
@@ -254,12 +255,35 @@ def _row(
         "affine": "" if image.affine is None else json.dumps(image.affine[:3].tolist()),
         "undo": undo,
         **{name: entry.columns.get(name, "") for name in _SUBGROUP},
+        "slice_index": _slice(where, name, entry, image.affine if len(work.spatial) == 2 else None),
         "masked": image.mask is not None,
     }
     file.write(np.ascontiguousarray(stored).data)
     if image.mask is not None:
         file.write(np.ascontiguousarray(image.mask).data)
     return row
+
+
+def _slice(where: str, name: str, entry: Entry, affine: np.ndarray | None) -> float:
+    """Where a slice lies in its volume, NaN where nothing tells.
+
+    That is the number that its row gives, or else mm across the slice, from its affine.
+    """
+    text = entry.columns.get("slice_index", "")
+    if text:
+        try:
+            return float(text)
+        except ValueError:
+            raise UserError(
+                f"{where}: image '{name}' has slice_index '{text}', which is no number; mend it."
+            ) from None
+    across = np.zeros(3) if affine is None else affine[:3, 0]
+    length = np.linalg.norm(across)
+    if length == 0:
+        return np.nan
+    # To the right, front or top, whatever way the slices were counted.
+    upwards = np.sign(across[np.argmax(np.abs(across))]) / length
+    return float(affine[:3, 3] @ across * upwards)
 
 
 def _pixel(picture: Picture, image: preprocess.Image) -> list[float]:

@@ -27,6 +27,7 @@ _ORIGINALS = (
     "id", "low", "high", "bits", "minimum", "maximum", "depth", "height", "width", "channels",
     "spacing_slice", "spacing_row", "spacing_column", "window_low", "window_high", "site",
     "pixel_slice", "pixel_row", "pixel_column", "affine", "undo", "sex", "age_band", "mask",
+    "slice_index",
 )  # fmt: skip
 _OPEN = 16  # parts that are mapped at a time
 _GROUP = 1 << 13  # rows of a group in Parquet, whose writer keeps about 40 kB of each

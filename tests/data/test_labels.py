@@ -94,8 +94,8 @@ def test_masks_are_no_images(opened):
 def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
     """Other columns may say who somebody is."""
     (tmp_path / "t.csv").write_text(
-        "file,label,sex,age_band,mask,name\nx/scan1,a,f,40s,y/1.png,Ann\nx/scan10,b,m,50s,y/2.png,Bob\n"
-        "x/scan2,b,,,y/3.png,Cid\n"
+        "file,label,sex,age_band,mask,slice_index,name\nx/scan1,a,f,40s,y/1.png,7,Ann\n"
+        "x/scan10,b,m,50s,y/2.png,-2.5,Bob\nx/scan2,b,,,y/3.png,,Cid\n"
     )
     listing = sources.list_source(
         "folder", str(images), "", tmp_path, Options(labels=str(tmp_path / "t.csv"))
@@ -113,7 +113,18 @@ def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
     assert known["sex"].tolist() == ["f", "m", ""]
     assert known["age_band"].tolist() == ["40s", "50s", ""]
     assert known["mask"].tolist() == ["y/1.png", "y/2.png", "y/3.png"]
+    np.testing.assert_array_equal(known["slice_index"], [7, -2.5, np.nan])
     assert b"Ann" not in (tmp_path / "known.parquet").read_bytes()
+
+
+def test_a_slice_index_that_is_no_number_is_named(images, tmp_path):
+    table = "file,label,slice_index\nx/scan1,a,7\nx/scan10,b,8\nx/scan2,b,top\n"
+    (tmp_path / "t.csv").write_text(table)
+    with pytest.raises(UserError, match=r"image 'x/scan2\.png' has slice_index 'top'"):
+        sources.open_source(
+            f"folder:{images}", data_dir="", size=4, channels=1, spool=tmp_path / "spool",
+            options=Options(labels=str(tmp_path / "t.csv")),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("block", [1, 4])

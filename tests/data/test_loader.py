@@ -171,3 +171,41 @@ def test_impossible_batches_are_explained(few):
     ]:
         with pytest.raises(UserError, match=message):
             BatchSource(**({"seed": 0} | arguments))
+
+
+@pytest.mark.parametrize("names", [(), ("flip", "shift", "rotate", "noise", "histogram")])
+def test_masks_move_with_their_images(names):
+    rng = np.random.default_rng(0)
+    shapes = np.zeros((12, 32, 32, 1), np.uint8)
+    for shape, (y, x) in zip(shapes, rng.integers(4, 18, (12, 2)), strict=True):
+        shape[y : y + 10, x : x + 8] = 255
+    labels, ids = np.arange(12) % 2, np.arange(12).astype(str)
+    records = ArrayRecords(shapes, labels, ids, ["a", "b"])
+    masks = ArrayRecords(shapes, labels, ids, ["a", "b"])
+    parts = [
+        Part(records.subset(labels == k), 3, label=k, masks=masks.subset(labels == k))
+        for k in (0, 1)
+    ]
+    whole = BatchSource(parts, seed=0, augment=names)
+    for step in range(3):
+        batch = whole[step]
+        assert batch["mask"].shape == (6, 32, 32)
+        assert batch["mask"].dtype == bool
+        seen = batch["image"][..., 0] > 0
+        # At edges an image is interpolated and a mask is not.
+        assert (seen != batch["mask"]).mean() < (0.02 if names else 1e-9)
+        assert 0.9 < batch["mask"].mean() / seen.mean() < 1.1
+        assert batch["label"].tolist() == [0] * 3 + [1] * 3
+        halves = [
+            BatchSource(parts, seed=0, augment=names, process_index=i, process_count=2)[step]
+            for i in (0, 1)
+        ]
+        joined = np.concatenate([half["mask"] for half in halves])
+        np.testing.assert_array_equal(joined, batch["mask"])
+
+
+def test_masks_of_some_parts_only_are_refused(few):
+    with pytest.raises(ValueError, match="some parts of a batch have masks"):
+        BatchSource([Part(few, 2), Part(few, 2, masks=few)], seed=0)
+    with pytest.raises(ValueError, match="mixup has no masks"):
+        BatchSource([Part(few, 2, masks=few)], seed=0, augment=("mixup",))

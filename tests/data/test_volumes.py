@@ -10,8 +10,9 @@ import pydicom
 import pytest
 from nibabel.affines import apply_affine
 
+from data import tables
 from data.errors import RefusedError, UserError
-from data.sources import Options, Source, nifti, series
+from data.sources import Options, Source, nifti, open_source, series
 from data.sources.raw import Entry, Picture
 from data.sources.walk import Unreadable, walk
 from tests.dicom_files import save_dicom, save_series
@@ -101,6 +102,22 @@ def test_slices_are_put_where_they_lie(tmp_path, turned):
     assert sorted(map(tuple, np.round(mm.reshape(-1, 3), 6))) == sorted(
         map(tuple, np.round(geometry.reshape(-1, 3), 6))
     )
+
+
+def test_a_slice_tells_how_high_it_lies(tmp_path):
+    for label, turned in (("a", 0.0), ("b", 0.3)):
+        save_series(
+            tmp_path / "set" / label, field, count=5, size=(8, 8), step=2.5,
+            rotation=rotation(turned),
+        )  # fmt: skip
+    source = open_source(
+        f"dicom:{tmp_path / 'set'}", data_dir="", size=8, channels=1, spool=tmp_path / "spool"
+    )
+    source.spool.write_originals(tmp_path / "known.parquet")
+    known = tables.read_parquet(tmp_path / "known.parquet")
+    for label in "ab":
+        here = [name.startswith(label) for name in known["id"].tolist()]
+        np.testing.assert_allclose(np.diff(known["slice_index"][here]), 2.5)
 
 
 def test_a_tilted_gantry_shears_the_volume(tmp_path):

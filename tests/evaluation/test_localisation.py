@@ -193,6 +193,15 @@ def test_the_threshold_that_separates_is_chosen():
     assert localisation.sensitivity_at(low, (0.5,), resamples=5)[0.5]["mean"] < 1
 
 
+def test_among_thresholds_that_find_alike_the_outline_counts():
+    masks, maps = np.zeros((4, 32, 32), bool), np.zeros((4, 32, 32))
+    for i in range(4):
+        square(maps, i, 3 * i, 4, 0.3, side=8)
+        square(maps, i, 3 * i + 1, 5, 0.9, side=6)
+        square(masks, i, 3 * i + 1, 5, True, side=6)
+    assert 0.3 <= localisation.choose_threshold(maps, masks) < 0.9
+
+
 def test_precision_and_overlap_by_hand():
     masks = np.array([[[1, 1, 0, 0]], [[0, 0, 0, 0]]], bool)
     maps = np.array([[[0.9, 0.2, 0.8, 0.1]], [[0.0, 0.0, 0.3, 0.0]]])

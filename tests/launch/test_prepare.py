@@ -100,6 +100,9 @@ def test_nifti_in_class_folders(tmp_path):
     assert sum(map(len, _parts(folder).values())) == 30
     facts = json.loads((folder / "stage.json").read_text())["facts"]
     assert facts["blank_slices"] == facts["first_volume_of_several"] == 10
+    known = tables.read_parquet(folder / "intensity.parquet")
+    frames = [float(name.split("#")[1]) for name in known["id"].tolist()]
+    np.testing.assert_allclose(known["slice_index"], frames)  # mm, of slices of 1 mm
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,7 @@ def test_records_keep_what_the_files_knew(scans, tmp_path):
         "window_high": 50 - 0.5 + 349 / 2, "low": 50 - 0.5 - 349 / 2,
     }.items():  # fmt: skip
         assert set(known[column]) == {value}, column
+    assert np.isnan(known["slice_index"]).all()  # the files do not say where they lie
     for i, name in enumerate(known["id"]):
         assert known["minimum"][i] == scans[name].min()
         assert known["maximum"][i] == scans[name].max()

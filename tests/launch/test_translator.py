@@ -20,7 +20,7 @@ from data.builders.phantom import anatomy, render
 from data.errors import UserError
 from data.records import from_unit, to_unit
 from gan.translation import apply
-from launch import evaluate, models, prepare, train_translator, translate
+from launch import detectors, evaluate, models, prepare, train_translator, translate
 from tests import dicom_files, tiny
 from tests.launch import programs
 
@@ -156,9 +156,9 @@ def test_it_is_judged_on_test_images(config, trained):
     assert set(found["localisation"]["threshold"]) == {"0.5", "1.0", "2.0"}
 
 
-def test_an_autoencoder_of_healthy_images_is_judged_alike(config, trained):
+def test_a_linear_autoencoder_of_healthy_images_is_judged_alike(config, trained):
     flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(maps="autoencoder"):
+    with flagsaver.flagsaver(maps="linear"):
         path = evaluate.run(config, trained, overwrite=False)
     found = json.loads(path.read_text())
     train, test = (prepare.open_split(trained, name) for name in ("train", "test"))
@@ -283,7 +283,7 @@ def test_mistakes_are_one_sentence(config, tmp_path):
     other.translator.domains = "classes"
     between = models.domains(other.translator, names)
     with pytest.raises(UserError, match=r"'well' is no domain; .* of healthy, nodule"):
-        evaluate.healthy_domain(other, between)
+        detectors.healthy_domain(other, between)
     done = programs.run("train_translator", programs.TINY, f"--workdir={tmp_path}",
                         "--config.translator.output=sharp")  # fmt: skip
     assert done.returncode == 2

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from evaluation.autoencoder import LinearAutoencoder
+from evaluation.linear import LinearAutoencoder
 
 
 def test_it_is_the_projection_on_principal_components():

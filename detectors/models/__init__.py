@@ -1,0 +1,1 @@
+"""Networks of the detectors, for images and volumes alike."""

@@ -93,7 +93,7 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
       UserError: a stage is missing or unfinished, or a file is damaged or of other images; the
         message names the folder or file and the program to run.
     """
-    needed = [name for name in stage.PROGRAMS if name != "report"]
+    needed = [name for name in stage.of_loop(config.generate.generator) if name != "report"]
     stages = {name: stage.require(workdir, name) for name in needed}
     splits = ["train", "val", "test"]
     if "unlabelled" in stages["data"].get("facts", {}).get("counts", {}):

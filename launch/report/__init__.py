@@ -29,7 +29,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     made = stage.read(workdir, "report")
     if made is not None and made["config"].get("review") != settings.get("review"):
         stage.discard(workdir / "report")  # by what reviewers said since, not by another setting
-    needs = [name for name in stage.of_loop(config.generate.generator) if name != "report"]
+    needs = stage.of_loop(config.generate.generator)[:-1]
     begun = stage.begin(workdir, "report", settings, needs=needs, overwrite=overwrite)
     if begun is None:
         return workdir / "report" / "index.html"

@@ -21,6 +21,11 @@ _CURVES = {
         "Discriminator logits": ("d_real", "d_fake"),
         "Gradient penalty": ("penalty",),
     },
+    "translator": {
+        "Translator losses": ("d_loss", "g_loss"),
+        "Domains, in the discriminator's loss and the translator's": ("d_domain", "g_domain"),
+        "Change where nothing should change": ("g_identity", "g_cycle"),
+    },
     "features": {"Feature network: loss": ("loss",), "Feature network: accuracy": ("accuracy",)},
     "vrn": {"VRN: loss": ("loss",), "VRN: accuracy on its own batches": ("accuracy",)},
 }
@@ -76,6 +81,7 @@ def render(
         stages=found.stages,
         config=json.dumps(_shown(config), indent=2, default=str),
         filter_names=list(found.filters),
+        translated=config.generate.generator == "translator",
         unlabelled="unlabelled" in found.real,
         unlabelled_embedded="unlabelled" in found.embeddings,
     )
@@ -99,6 +105,7 @@ def _charts(found: Found, results: dict[str, Any]) -> dict[str, Any]:
             if any(m in found.curves[name] for m in metrics)
         ]
         for name, wanted in _CURVES.items()
+        if name in found.curves
     }  # fmt: skip
     vrn, seconds = results["vrn"], results["seconds"]
     return {

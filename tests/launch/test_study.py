@@ -22,27 +22,22 @@ ARMS = ("classical", "random", "vrn")
 def loops(tmp_path_factory):
     """Two loops of each generator on the same images, whose target models differ."""
     root, found = tmp_path_factory.mktemp("study"), {}
-    config = finished.make_config(arms=ARMS, seeds=2)
+    made = finished.make(
+        root / "made", finished.make_config(arms=ARMS, seeds=2),
+        first_per_class=4, second_per_class=4,
+    )  # fmt: skip
+    _change(made / "target" / "stage.json", facts={"arms": ARMS, "seeds": 2})
+    _change(made / "data" / "stage.json", facts={"digest": "d" * 64})
+    tables.write_json(made / "report" / "results.json", {"vrn": {}, "seconds": {}})
+    rng = np.random.default_rng(0)
     for name in ("gan", "translator"):
         for seed in range(2):
-            folder = root / name / f"seed{seed}"
-            # Images are those of seed 0, target models those of another seed for each loop.
-            finished.make(folder, config, first_per_class=4, second_per_class=4)
-            other = finished.make(
-                root / "other", config, first_per_class=4, second_per_class=4,
-                seed=10 * seed + len(name),
-            )  # fmt: skip
-            for arm in ARMS:
-                for number in range(2):
-                    place = f"target/{arm}/{number}/predictions.npz"
-                    with np.load(other / place) as theirs, np.load(folder / place) as own:
-                        arrays = {"probs": theirs["probs"], "labels": own["labels"]}
-                    tables.write_npz(folder / place, **arrays)
-            shutil.rmtree(other)
-            record = {"facts": {"arms": ARMS, "seeds": 2}}
-            _change(folder / "target" / "stage.json", **record)
-            _change(folder / "data" / "stage.json", facts={"digest": "d" * 64})
-            tables.write_json(folder / "report" / "results.json", {"vrn": {}, "seconds": {}})
+            folder = shutil.copytree(made, root / name / f"seed{seed}")
+            for path in folder.glob("target/*/*/predictions.npz"):
+                with np.load(path) as arrays:
+                    labels = arrays["labels"]
+                probs = rng.dirichlet(np.ones(10), len(labels)) + np.eye(10)[labels] / 4
+                tables.write_npz(path, probs=probs, labels=labels)
             found.setdefault(name, []).append(folder)
     return found
 

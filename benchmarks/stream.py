@@ -42,7 +42,16 @@ from data import pools, tables
 from data.loader import Part
 from gan import sample
 from launch import filter as filter_stage
-from launch import generate, prepare, stage, stream, train_features, train_gan, train_vrn
+from launch import (
+    generate,
+    generators,
+    prepare,
+    stage,
+    stream,
+    train_features,
+    train_gan,
+    train_vrn,
+)
 from nn import host
 
 FLAGS = flags.FlagValues()
@@ -117,7 +126,7 @@ def train_vrn_only(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> 
 
 
 def _bare_generator(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> stream.Forward:
-    """`generate.open_generator` without quantisation: `(seeds, labels) -> images` in [-1, 1]."""
+    """`generators.open_generator` without quantisation: `(seeds, labels) -> images` in [-1, 1]."""
     spec, trained = train_gan.restore(config, workdir)
 
     def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -150,7 +159,7 @@ def rates(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str,
     rounds = [range(first, first + _SHARES.value) for first in range(0, shares, _SHARES.value)]
     real = prepare.open_split(workdir, "train")
     spec = pools.PoolSpec(real.class_names, real.image_shape, real.dtype, "0" * 64, "0" * 64)
-    draw = generate.open_generator(config, workdir, spec.dtype)
+    draw = generators.open_generator(config, workdir, spec.dtype)
     generator = _bare_generator(config, workdir)
     look, judge = (
         filter_stage.open_networks(config, workdir),

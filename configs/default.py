@@ -136,6 +136,10 @@ def get_config() -> ml_collections.ConfigDict:
     detector.checkpoint_every = 1000
 
     config.generate = generate = ml_collections.ConfigDict()
+    generate.generator = "gan"  # what makes the pools: gan, of noise; or translator, of healthy
+    # training images those of the other classes, and of theirs healthy ones (docs/rare_classes.md)
+    generate.repeats = 1  # translator: most images of a class that are made of one real image; from
+    # the second on it is augmented first (data.augment)
     generate.first_per_class = 300  # first pool (S1), annotated
     generate.second_per_class = 400  # second pool (S2), filtered
     generate.batch = 100  # images per forward pass; part of what regenerates an image

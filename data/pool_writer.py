@@ -31,6 +31,10 @@ _SCHEMA = pa.schema(
         ("checkpoint_digest", pa.string()),
         ("data_digest", pa.string()),
         ("synthetic", pa.bool_()),
+        # Of images that were translated from real ones; null in those of noise.
+        ("source_id", pa.string()),
+        ("domain", pa.string()),
+        ("repeat", pa.int64()),
         ("shard", pa.int64()),
         ("index", pa.int64()),
     ]
@@ -56,6 +60,22 @@ class PoolSpec:
     data_digest: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Origins:
+    """What B images were translated from.
+
+    Attributes:
+        source_id: text [B], ids of the real images.
+        domain: text [B], names of the domains they were translated to.
+        repeat: integers [B], how many images of this domain the source gave before; from 1 on it
+            was augmented first.
+    """
+
+    source_id: np.ndarray
+    domain: np.ndarray
+    repeat: np.ndarray
+
+
 class PoolShard:
     """Writes one shard of a pool in the making; what is not closed leaves nothing behind."""
 
@@ -65,18 +85,26 @@ class PoolShard:
         _entry(folder, index).unlink(missing_ok=True)
         self._shard = shards.ShardWriter(shards.shard_path(folder, NAME, SPLIT, index, count))
         self._seeds = SeedSet()
-        self._rows: list[tuple[np.ndarray, np.ndarray]] = []  # labels and seeds not yet in the part
+        self._rows: list[dict[str, np.ndarray]] = []  # columns not yet in the part
         self._held = self._written = 0
         self._closed = False
         self._part = pq.ParquetWriter(_part(folder, index), _SCHEMA)
 
-    def write(self, images: np.ndarray, labels: np.ndarray, seeds: np.ndarray) -> list[str]:
+    def write(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        seeds: np.ndarray,
+        origins: Origins | None = None,
+    ) -> list[str]:
         """Append a batch.
 
         Args:
             images: stored pixels [B, H, W, C] of the pool's dtype.
             labels: integers [B] from 0.
-            seeds: integers [B] from 0, the latent seed of each image; a seed makes one image.
+            seeds: integers [B] from 0, which with the label make each image again; a seed makes one
+                image.
+            origins: what the images were translated from; None of noise, alike in all batches.
 
         Returns:
             The sample ids [B].
@@ -106,7 +134,8 @@ class PoolShard:
                 for image, label, name in zip(images, labels.tolist(), names, strict=True)
             ]
         )
-        self._rows.append((labels, seeds))
+        translated = {} if origins is None else vars(origins)
+        self._rows.append({"label": labels, "seed": seeds, **translated})
         self._held += len(labels)
         if self._held >= _ROW_GROUP:
             self._flush()
@@ -143,14 +172,18 @@ class PoolShard:
         """Moves the held rows to the part of the manifest."""
         if not self._rows:
             return
-        labels, seeds = (np.concatenate(x).astype(np.int64) for x in zip(*self._rows, strict=True))
+        held = {name: np.concatenate([row[name] for row in self._rows]) for name in self._rows[0]}
         self._rows, self._held = [], 0
+        labels, seeds = (held[name].astype(np.int64) for name in ("label", "seed"))
         count, spec = len(labels), self._spec
         columns = {
             "sample_id": sample_ids(spec.checkpoint_digest, labels, seeds),
             "label": labels,
             "class_name": pa.array(spec.class_names).take(pa.array(labels)),
             "seed": seeds,
+            "source_id": held.get("source_id", pa.nulls(count, pa.string())),
+            "domain": held.get("domain", pa.nulls(count, pa.string())),
+            "repeat": held.get("repeat", pa.nulls(count, pa.int64())),
             "checkpoint_digest": pa.repeat(spec.checkpoint_digest, count),
             "data_digest": pa.repeat(spec.data_digest, count),
             "synthetic": pa.repeat(True, count),

@@ -19,6 +19,7 @@ from data.errors import UserError
 from data.pool_writer import (
     MANIFEST,
     SPLIT,
+    Origins,
     PoolShard,
     PoolSpec,
     assemble,
@@ -28,7 +29,9 @@ from data.pool_writer import (
 from data.sample_ids import parse_sample_id, sample_id, sample_ids
 
 __all__ = [
+    "FIRST_SEED",
     "MANIFEST",
+    "Origins",
     "Pool",
     "PoolShard",
     "PoolSpec",
@@ -41,6 +44,8 @@ __all__ = [
 ]
 
 
+# Seeds of the pools never meet: the VRN is not asked about an image it was trained on.
+FIRST_SEED = {"first": 0, "second": 2**31}
 _BLOCK = 4096  # images read at a time when a whole pool is loaded
 
 
@@ -79,6 +84,18 @@ class Pool(records.RecordsBase):
     def manifest(self) -> pa.Table:
         """The pool's manifest, row i of image i; read from disk each time."""
         return tables.read_table(self._manifest)
+
+    @property
+    def origins(self) -> pa.Table | None:
+        """'source_id', 'domain' and 'repeat' of the pool, row i of image i, from disk each time.
+
+        None where the images were made of noise.
+        """
+        with pq.ParquetFile(self._manifest) as file:
+            if "source_id" not in file.schema_arrow.names:  # as pools were before translation
+                return None
+        found = tables.read_table(self._manifest, ["source_id", "domain", "repeat"])
+        return None if found["source_id"].null_count else found
 
     @property
     def ids(self) -> np.ndarray:

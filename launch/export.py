@@ -76,18 +76,52 @@ def _of_pool(workdir: pathlib.Path) -> _Part:
     columns = ["checkpoint_digest", "data_digest"]
     batch = next(tables.read_batches(workdir / WHAT.value / pools.MANIFEST, columns))
     digest, trained_on = (batch.column(name)[0].as_py() for name in columns)
+    origin = _origins(workdir, pool)
 
     def place(row: int) -> tuple[pathlib.PurePath, About]:
         label = int(pool.labels[row])
         name = pools.sample_id(digest, label, int(pool.seeds[row]))
         facts = {"SampleId": name, "GeneratorDigest": digest, "TrainingDataDigest": trained_on}
+        translated, owner = origin(row)
         about = About(
-            name=name, class_name=pool.class_names[label], synthetic=True, facts=facts, owner="",
-            group=digest, low=np.nan, high=np.nan, software=_SOFTWARE,
+            name=name, class_name=pool.class_names[label], synthetic=True,
+            facts=facts | translated, owner=owner, group=digest, low=np.nan, high=np.nan,
+            software=_SOFTWARE,
         )  # fmt: skip
         return pathlib.PurePath(names[label], name), about
 
     return pool, rows, place
+
+
+def _origins(
+    workdir: pathlib.Path, pool: pools.Pool
+) -> Callable[[int], tuple[dict[str, str], str]]:
+    """For rows of a pool, the facts about the images they were translated from, and whose they are.
+
+    Both are as in an export of the prepared images: the number of a training image, for a path may
+    name a patient, and the patient's digest.
+    """
+    if (found := pool.origins) is None:
+        return lambda row: ({}, "")
+    train = prepare.open_split(workdir, "train")
+    digest = stage.require(workdir, "data")["digest"]
+    row_of = {str(name): row for row, name in enumerate(train.ids)}
+
+    def origin(row: int) -> tuple[dict[str, str], str]:
+        source, domain, repeat = (column[row].as_py() for column in found.columns)
+        if source not in row_of:
+            raise UserError(
+                f"{workdir / WHAT.value} was made of images that {workdir / 'data'} does not have; "
+                "generate it again"
+            )
+        facts = {
+            "Source": _number("train", row_of[source]),
+            "TargetDomain": domain,
+            "SourceRepeat": str(repeat),
+        }
+        return facts, _owner(train, row_of[source], digest)
+
+    return origin
 
 
 def _kept(workdir: pathlib.Path, pool: pools.Pool) -> np.ndarray:
@@ -127,13 +161,12 @@ def _of_split(
     def place(row: int) -> tuple[pathlib.PurePath, About]:
         label = int(part.labels[row])
         # The path of the source's file may name a patient, so files are numbered.
-        name = f"{split}-{row:06d}"
-        group = "" if part.groups is None else str(part.groups[row])
+        name = _number(split, row)
         about = About(
             name=name, class_name=part.class_names[label] if label >= 0 else "",
             synthetic=marks.is_marked(str(part.ids[row])),
             facts={"Split": split, "DataDigest": digest},
-            owner=tables.json_sha256([digest, group])[:16] if group else "", group=digest,
+            owner=_owner(part, row, digest), group=digest,
             software=_SOFTWARE, **originals.place(known.get(str(part.ids[row]), {})),
         )  # fmt: skip
         # Imported images are where a source has them, so that the folder can be one again.
@@ -141,6 +174,17 @@ def _of_split(
         return pathlib.PurePath(folder, names[label] if label >= 0 else "unlabelled", name), about
 
     return part, np.arange(len(part)), place
+
+
+def _number(split: str, row: int) -> str:
+    """The name of a real image in exports."""
+    return f"{split}-{row:06d}"
+
+
+def _owner(part: records.Records, row: int, digest: str) -> str:
+    """Digest that images of one patient share; '' where patients are not known."""
+    group = "" if part.groups is None else str(part.groups[row])
+    return tables.json_sha256([digest, group])[:16] if group else ""
 
 
 def _file_names(class_names: tuple[str, ...]) -> list[str]:

@@ -18,12 +18,12 @@ from data import pools, tables
 from launch import (
     cli,
     distributed,
+    generators,
     prepare,
     rng,
     stage,
     stream,
     train_features,
-    train_gan,
     train_vrn,
 )
 from vrn import classifier, features, filters
@@ -45,7 +45,7 @@ Judge = Callable[[Mapping[str, np.ndarray], np.ndarray, int], dict[str, np.ndarr
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes `WORKDIR/filter/scores.parquet`: one row per image and filter."""
     settings = {"filter": config.filter.to_dict(), "seed": config.seed}
-    needs = ("data", "gan", "features", "vrn", "pools/second")
+    needs = ("data", config.generate.generator, "features", "vrn", "pools/second")
     begun = stage.begin(workdir, "filter", settings, needs=needs, overwrite=overwrite)
     if begun is not None:
         _fill(config, workdir, begun)
@@ -160,19 +160,16 @@ def open_networks(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> s
     """
     space = train_features.open_features(config, workdir)
     vrn, vrn_params = train_vrn.open_vrn(config, workdir)
-    gan, trained = train_gan.restore(config, workdir)
     params = {"features": space.params, "vrn": vrn_params}
     if "discriminator" in config.filter.names:
-        params["discriminator"] = trained.d_params
+        discriminator, params["discriminator"] = generators.open_discriminator(config, workdir)
 
     def look(params: Any, batch: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
         images, labels = batch
         seen = features.look(params["features"], images, spec=space.spec)
         seen["vrn"] = classifier.margin(classifier.predict(params["vrn"], images, spec=vrn))
         if "discriminator" in params:
-            seen["discriminator"] = gan.discriminator.apply(
-                {"params": params["discriminator"]}, images, labels
-            )
+            seen["discriminator"] = discriminator(params["discriminator"], images, labels)
         return seen
 
     return stream.Forward(look, params, config.generate.batch)

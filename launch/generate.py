@@ -1,5 +1,7 @@
 """Generates a pool with the averaged generator, or makes single images again from their ids.
 
+The generator is the GAN, or the translator (`config.generate.generator`, docs/rare_classes.md).
+
 python -m launch.generate --pool=first  --config=configs/digits.py --workdir=runs/digits
 python -m launch.generate --pool=second --config=configs/digits.py --workdir=runs/digits
 python -m launch.generate --sample_ids=0f3c…-7-12 --out=DIR --config=… --workdir=…
@@ -11,16 +13,13 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from absl import flags
 
 from data import pools, records, tables
 from data.errors import UserError
-from gan import sample
-from launch import cli, distributed, pictures, prepare, stage, stream, train_gan
+from launch import cli, distributed, generators, origins, pictures, prepare, stage, stream
 
 POOL = flags.DEFINE_enum("pool", "first", ["first", "second"], "Which pool to generate.")
 ROUNDS = flags.DEFINE_integer(
@@ -31,9 +30,6 @@ SAMPLE_IDS = flags.DEFINE_list("sample_ids", [], "Make these images again instea
 OUT = flags.DEFINE_string(
     "out", "", "Folder for --sample_ids: one PNG each; by default WORKDIR/regenerated."
 )
-
-# Seeds of the pools never meet: the VRN is not asked about an image it was trained on.
-FIRST_SEED = {"first": 0, "second": 2**31}
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
@@ -50,10 +46,19 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     return make_pool(config, workdir, POOL.value, overwrite=overwrite, rounds=ROUNDS.value)
 
 
-def rounds_made(workdir: pathlib.Path) -> int:
-    """Size of the first pool on disk, in rounds; 1 where there is none of the GAN at hand."""
-    found, gan = stage.read(workdir, "pools/first"), stage.read(workdir, "gan")
-    if found is None or gan is None or found["inputs"]["gan"] != gan["digest"]:
+def check(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises a `UserError` where there are too few real images to translate, before hours go by."""
+    sources = generators.sources(config, workdir)
+    if sources is not None:
+        for pool in pools.FIRST_SEED:
+            sources.require(pool, config.generate[f"{pool}_per_class"])
+
+
+def rounds_made(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
+    """Size of the first pool on disk, in rounds; 1 where there is none of the generator at hand."""
+    name = config.generate.generator
+    found, trained = stage.read(workdir, "pools/first"), stage.read(workdir, name)
+    if found is None or trained is None or found["inputs"].get(name) != trained["digest"]:
         return 1
     return found["config"]["rounds"]
 
@@ -70,25 +75,33 @@ def make_pool(
 
     Args:
       config: experiment.
-      workdir: work directory with a trained GAN.
+      workdir: work directory with a trained generator.
       pool: `first` or `second`.
       overwrite: replace a pool made with other settings.
       rounds: multiple of `generate.first_per_class`; only the first pool grows.
+
+    Raises:
+      UserError: there are too few real images to translate.
     """
-    rounds = (rounds or rounds_made(workdir)) if pool == "first" else 1
+    rounds = (rounds or rounds_made(config, workdir)) if pool == "first" else 1
     per_class = config.generate[f"{pool}_per_class"] * rounds
+    sources = generators.sources(config, workdir)
+    if sources is not None:
+        sources.require(pool, per_class)
     settings = {
         "per_class": per_class,
         "rounds": rounds,
         "batch": config.generate.batch,
         "shards": config.generate.shards,
+        **generators.settings(config),
     }
-    grown = pool == "first" and rounds > rounds_made(workdir)
+    grown = pool == "first" and rounds > rounds_made(config, workdir)
     begun = stage.begin(
-        workdir, f"pools/{pool}", settings, needs=("gan",), overwrite=overwrite or grown
-    )
+        workdir, f"pools/{pool}", settings, needs=(config.generate.generator,),
+        overwrite=overwrite or grown,
+    )  # fmt: skip
     if begun is not None:
-        _fill(config, workdir, begun, pool, per_class)
+        _fill(config, workdir, begun, pool, per_class, sources)
     folder = workdir / "pools" / pool
     if distributed.is_main():
         pools.clear(folder)  # here, for a run that was killed after it had finished the stage
@@ -101,6 +114,7 @@ def _fill(
     begun: stage.Stage,
     pool: str,
     per_class: int,
+    sources: origins.Sources | None,
 ) -> None:
     """Makes what is missing of a pool and finishes its stage."""
     real = prepare.open_split(workdir, "train")
@@ -108,17 +122,17 @@ def _fill(
         class_names=tuple(real.class_names),
         image_shape=tuple(real.image_shape),
         dtype=real.dtype,
-        checkpoint_digest=stage.require(workdir, "gan")["facts"]["checkpoint_digest"],
+        checkpoint_digest=generators.checkpoint_digest(config, workdir),
         data_digest=stage.require(workdir, "data")["facts"]["digest"],
     )
     total = per_class * len(spec.class_names)
     ranges = stream.shares(total, at_least=config.generate.shards)
-    draw = open_generator(config, workdir, spec.dtype)
+    draw = generators.open_generator(config, workdir, spec.dtype)
     # All that the bytes of a shard depend on: images are rounded by the rows that go together.
     key = f"{begun.digest} in {len(ranges)}, {draw.rows_per_device} rows per device"
     # A run killed once the pool was in its place, but before its stage was finished, left a key.
     if not distributed.on_main(lambda: tables.has_key(begun.folder, key)):
-        _write(draw, begun.folder, key, spec, ranges, pool)
+        _write(draw, begun.folder, key, spec, ranges, pool, sources)
     begun.finish(images=total, checkpoint_digest=spec.checkpoint_digest)
 
 
@@ -129,6 +143,7 @@ def _write(
     spec: pools.PoolSpec,
     ranges: Sequence[tuple[int, int]],
     pool: str,
+    sources: origins.Sources | None,
 ) -> None:
     """Puts a pool in the place of `folder`, with the finished shards that a killed run left."""
     with contextlib.ExitStack() as stack:
@@ -138,7 +153,8 @@ def _write(
         aside = tables.unfinished(folder)
         todo = [i for i in stream.mine(len(ranges)) if not pools.is_finished(aside, i)]
         with stream.progress(f"{pool} pool", ranges, todo) as bar:
-            write_shards(draw, aside, spec, ranges, FIRST_SEED[pool], todo, bar.update)
+            first_seed = pools.FIRST_SEED[pool]
+            write_shards(draw, aside, spec, ranges, first_seed, todo, bar.update, sources)
         distributed.barrier(f"{pool} pool written")
         if distributed.is_main():
             pools.assemble(aside, spec, len(ranges))
@@ -152,11 +168,12 @@ def write_shards(
     first_seed: int,
     todo: Sequence[int],
     done: Callable[[int], Any] = lambda count: None,
+    sources: origins.Sources | None = None,
 ) -> None:
     """Writes some shards of a pool in the making.
 
     Args:
-      draw: `open_generator`.
+      draw: `generators.open_generator`.
       folder: of the pool in the making.
       spec: of the pool.
       ranges: [start, stop) of the images of every shard; image i has seed `first_seed` + i and, in
@@ -164,6 +181,7 @@ def write_shards(
       first_seed: of image 0.
       todo: numbers of the shards to write.
       done: called with the number of images after every batch.
+      sources: what the images are translated from; None of noise.
     """
 
     def jobs() -> Iterator[tuple[tuple[int, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]]:
@@ -181,7 +199,8 @@ def write_shards(
             try:
                 for (_, labels, seeds), (images, finite) in batches:
                     _check(finite)
-                    shard.write(images, labels, seeds)
+                    known = None if sources is None else sources.origins(seeds, labels)
+                    shard.write(images, labels, seeds, known)
                     done(len(images))
                 behind(shard.close)
             except BaseException:
@@ -199,7 +218,7 @@ def regenerate(
     Raises:
       UserError: an id is malformed, or of another generator than the one in `workdir`.
     """
-    digest = stage.require(workdir, "gan")["facts"]["checkpoint_digest"]
+    digest = generators.checkpoint_digest(config, workdir)
     try:
         parsed = [pools.parse_sample_id(name) for name in sample_ids]
     except ValueError as error:
@@ -207,12 +226,18 @@ def regenerate(
     for name, (prefix, _, _) in zip(sample_ids, parsed, strict=True):
         if not digest.startswith(prefix):
             raise UserError(
-                f"--sample_ids: {name} is of generator {prefix}, but {workdir / 'gan'} holds "
-                f"{digest[: len(prefix)]}; give the --workdir it was made in"
+                f"--sample_ids: {name} is of generator {prefix}, but "
+                f"{workdir / config.generate.generator} holds {digest[: len(prefix)]}; give the "
+                "--workdir and --config it was made with"
             )
     real = prepare.open_split(workdir, "train")
-    draw = open_generator(config, workdir, real.dtype)
+    draw = generators.open_generator(config, workdir, real.dtype)
     labels = np.array([label for _, label, _ in parsed])
+    if (labels >= len(real.class_names)).any():
+        raise UserError(
+            f"--sample_ids: {sample_ids[labels.argmax()]} is of class {labels.max()} of "
+            f"{len(real.class_names)}, from 0; take ids from a manifest.parquet"
+        )
     seeds = np.array([seed for _, _, seed in parsed], np.uint32)
     images, finite = draw(seeds, labels)
     _check(finite)
@@ -220,30 +245,12 @@ def regenerate(
 
 
 def _check(finite: np.ndarray) -> None:
-    """Refuses images of which `open_generator` says that they hold NaN or infinity."""
+    """Refuses images of which the generator says that they hold NaN or infinity."""
     if not finite.all():
         raise UserError(
             "the generator makes NaN images: its training diverged; train it again with a lower "
             "learning rate or a larger penalty."
         )
-
-
-def open_generator(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, dtype: np.dtype
-) -> stream.Forward:
-    """The averaged generator: `(seeds, labels) -> (images, finite)`, always at the full batch.
-
-    The devices quantise, so that no more than the stored pixels is fetched: images
-    `[B, H, W, C]` of `dtype`, and `[B]` whether all pixels were finite before.
-    """
-    spec, trained = train_gan.restore(config, workdir)
-
-    def draw(params: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        images = sample.generate(spec.generator, params, *drawn)
-        # A sum of numbers in [-1, 1] is finite if all are, and is found several times faster.
-        return sample.quantise(images, dtype), jnp.isfinite(images.sum((1, 2, 3)))
-
-    return stream.Forward(draw, trained.ema_params, config.generate.batch)
 
 
 if __name__ == "__main__":

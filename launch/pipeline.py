@@ -14,12 +14,12 @@ from launch import (
     distributed,
     extract,
     generate,
+    generators,
     models,
     prepare,
     report,
     stage,
     train_features,
-    train_gan,
     train_target,
     train_vrn,
 )
@@ -34,7 +34,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     spatial = prepare.source_options(config.data).spatial(config.data.size)
     models.refuse_volumes((*spatial, config.data.channels))  # before hours go into preparing them
     prepare.run(config, workdir, overwrite)
-    train_gan.run(config, workdir, overwrite)
+    generate.check(config, workdir)
+    generators.PROGRAMS[config.generate.generator].run(config, workdir, overwrite)
     train_features.run(config, workdir, overwrite)
     annotated_pool(config, workdir, overwrite)
     train_vrn.run(config, workdir, overwrite)
@@ -53,7 +54,7 @@ def annotated_pool(
       UserError: `extract.max_rounds` pools did not give enough.
     """
     limit = config.extract.max_rounds
-    made = distributed.on_main(lambda: generate.rounds_made(workdir))
+    made = distributed.on_main(lambda: generate.rounds_made(config, workdir))
     for rounds in range(min(made, limit), limit + 1):
         if rounds > made:
             # What was said of the smaller pool is stale by our own doing, not by the user's.

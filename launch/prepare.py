@@ -144,7 +144,7 @@ def _split(data: ml_collections.ConfigDict, source: sources.Source) -> splits.Sp
         val_fraction=data.val_fraction,
         test_fraction=data.test_fraction,
         real_per_class=data.real_per_class,
-        per_class=_per_class(data.per_class),
+        per_class=per_class(data.per_class),
         unlabelled=data.unlabelled,
         folds=data.folds,
         fold=data.fold,
@@ -297,7 +297,12 @@ def _counts(part: records.Records) -> dict[str, int]:
     return {"unlabelled": missing} if missing else found
 
 
-def _per_class(text: str) -> dict[str, int]:
+def per_class(text: str) -> dict[str, int]:
+    """The counts of `config.data.per_class`, by names or numbers of classes.
+
+    Raises:
+      UserError: the text is not JSON of such.
+    """
     if not text:
         return {}
     try:

@@ -27,6 +27,7 @@ from nn.native import build
 PROGRAMS = {
     "data": "prepare",
     "gan": "train_gan",
+    "translator": "train_translator",
     "features": "train_features",
     "pools/first": "generate --pool=first",
     "annotation": "annotate",
@@ -38,11 +39,11 @@ PROGRAMS = {
     "report": "report",
 }
 
+GENERATORS = ("gan", "translator")  # the loop takes its pools from one of these
+
 # Stages beside the loop, which no report needs.
 DETECTORS = ("autoencoder", "vae", "gradcam", "unet")
-BESIDE = {"translator": "train_translator"} | {
-    f"detectors/{name}": f"train_detector --maps={name}" for name in DETECTORS
-}
+BESIDE = {f"detectors/{name}": f"train_detector --maps={name}" for name in DETECTORS}
 
 
 @dataclasses.dataclass
@@ -68,6 +69,11 @@ class Stage:
         distributed.on_main(lambda: write_json(self.folder / "stage.json", self.record))
 
 
+def of_loop(generator: str) -> list[str]:
+    """Names of the stages of the loop in running order, with one of `GENERATORS`."""
+    return [name for name in PROGRAMS if name == generator or name not in GENERATORS]
+
+
 def read(workdir: pathlib.Path, name: str) -> dict[str, Any] | None:
     """Returns the `stage.json` of a stage, or None where there is none."""
     path = workdir / name / "stage.json"
@@ -89,7 +95,7 @@ def require(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     if record is None or record["status"] != "complete":
         state = "missing" if record is None else "unfinished"
         raise UserError(
-            f"{workdir / name} is {state}; run `python -m launch.{(PROGRAMS | BESIDE)[name]}` "
+            f"{workdir / name} is {state}; run `python -m launch.{PROGRAMS[name]}` "
             f"with the same --config and --workdir first"
         )
     return record
@@ -109,7 +115,7 @@ def begin(
 
     Args:
       workdir: work directory.
-      name: folder of the stage, a key of `PROGRAMS` or `BESIDE`.
+      name: folder of the stage, a key of `PROGRAMS`.
       settings: everything that the stage's result depends on, JSON-serialisable.
       needs: stages it reads; each must be complete.
       overwrite: discard a folder that was made with other settings.

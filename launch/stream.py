@@ -86,9 +86,16 @@ class Forward:
       params: first argument.
       batch: rows per call over all devices, rounded up to a multiple of them; the results are
         `batch` and `rows_per_device`.
+      inputs: makes the arrays that `fn` takes of those that this is called with, on the host.
     """
 
-    def __init__(self, fn: Callable[[Any, Any], Any], params: Any, batch: int):
+    def __init__(
+        self,
+        fn: Callable[[Any, Any], Any],
+        params: Any,
+        batch: int,
+        inputs: Callable[..., tuple[np.ndarray, ...]] = lambda *arrays: arrays,
+    ):
         devices = jax.local_devices()
         mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
         whole, rows = PartitionSpec(), PartitionSpec("data")
@@ -96,13 +103,14 @@ class Forward:
         self.batch = self.rows_per_device * len(devices)
         self._params = jax.device_put(jax.tree.map(np.asarray, params), NamedSharding(mesh, whole))
         self._rows = NamedSharding(mesh, rows)
+        self._inputs = inputs
         self._fn = jax.jit(
             jax.shard_map(fn, mesh=mesh, in_specs=(whole, rows), out_specs=rows, check_vma=False)
         )
 
     def dispatch(self, *arrays: np.ndarray) -> Any:
         """Starts the pass on arrays `[b, ...]`, b <= batch; returns the padded device arrays."""
-        padded = tuple(models.pad(array, self.batch) for array in arrays)
+        padded = tuple(models.pad(array, self.batch) for array in self._inputs(*arrays))
         result = self._fn(self._params, jax.device_put(padded, self._rows))
         for leaf in jax.tree.leaves(result):
             leaf.copy_to_host_async()

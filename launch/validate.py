@@ -16,6 +16,7 @@ from gan.models.translator import OUTPUTS
 from gan.penalties import PENALTIES
 from gan.translation.losses import CRITICS
 from gan.translation.state import TARGETS
+from launch.stage import GENERATORS
 from nn.precision import DTYPES
 from nn.resnet import DEPTHS, HEADS
 from vrn import annotators, calibrate, estimators, target
@@ -30,6 +31,7 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "data.synthetic": marks.POLICIES,
     "gan.model": MODELS,
     "gan.dtype": DTYPES,
+    "generate.generator": GENERATORS,
     "translator.domains": ("classes", "healthy", "attributes"),
     "translator.critic": CRITICS,
     "translator.output": OUTPUTS,
@@ -61,17 +63,17 @@ CHOICES: Mapping[str, Collection[Any]] = {
 POSITIVE = (
     "gan.batch", "gan.steps", "gan.n_critic", "gan.log_every", "gan.sample_every",
     "gan.checkpoint_every", "generate.first_per_class", "generate.second_per_class",
-    "generate.batch", "generate.shards", "features.batch", "features.steps", "vrn.batch",
-    "vrn.steps", "features.log_every", "features.checkpoint_every", "vrn.log_every",
-    "vrn.checkpoint_every", "target.log_every", "target.checkpoint_every", "extract.max_rounds",
-    "annotate.neighbours", "gan.width", "features.width", "vrn.width", "target.width",
-    "target.batch", "gan.accumulate", "features.accumulate", "vrn.accumulate", "target.accumulate",
-    "target.steps", "target.seeds", "report.resamples", "train.keep", "train.skip_limit",
-    "data.stride", "translator.width", "translator.n_critic", "translator.batch",
-    "translator.accumulate", "translator.steps", "translator.log_every", "translator.sample_every",
-    "translator.checkpoint_every", "detector.steps", "detector.batch", "detector.accumulate",
-    "detector.width", "detector.latent", "detector.log_every", "detector.sample_every",
-    "detector.checkpoint_every",
+    "generate.batch", "generate.shards", "generate.repeats", "features.batch", "features.steps",
+    "vrn.batch", "vrn.steps", "features.log_every", "features.checkpoint_every",
+    "vrn.log_every", "vrn.checkpoint_every", "target.log_every", "target.checkpoint_every",
+    "extract.max_rounds", "annotate.neighbours", "gan.width", "features.width", "vrn.width",
+    "target.width", "target.batch", "gan.accumulate", "features.accumulate", "vrn.accumulate",
+    "target.accumulate", "target.steps", "target.seeds", "report.resamples", "train.keep",
+    "train.skip_limit", "data.stride", "translator.width", "translator.n_critic",
+    "translator.batch", "translator.accumulate", "translator.steps", "translator.log_every",
+    "translator.sample_every", "translator.checkpoint_every", "detector.steps", "detector.batch",
+    "detector.accumulate", "detector.width", "detector.latent", "detector.log_every",
+    "detector.sample_every", "detector.checkpoint_every",
 )  # fmt: skip
 BATCHES = ("gan", "translator", "detector", "features", "vrn", "target")
 NOT_NEGATIVE = (
@@ -130,6 +132,11 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"--config.data.augment has 'colour', which needs --config.data.channels=3, not "
             f"{config.data.channels}; leave it out"
+        )
+    if config.generate.generator == "translator" and not config.translator.healthy:
+        raise UserError(
+            "--config.generate.generator=translator needs the name of the healthy class; give "
+            "--config.translator.healthy"
         )
     if config.vrn.batch % 2:
         raise UserError(

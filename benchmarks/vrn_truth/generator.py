@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.vrn_truth import bench as benches
 from benchmarks.vrn_truth import measures, pools
 from data.builders.phantom import faults, judge, seen
+from data.pools import FIRST_SEED
 from data.records import ArrayRecords, Records, from_unit
 from gan import sample
-from launch import generate
 from vrn import annotators
 
 _FIRST, _SECOND = 400, 800
@@ -63,7 +63,7 @@ def measure(bench: benches.Bench) -> dict[str, Any]:
 def samples(bench: benches.Bench, pool: str, count: int, step: int | None = None) -> ArrayRecords:
     """Images of the GAN at a step, with the seeds that `launch.generate` gives that pool."""
     spec, state = bench.gan(step)
-    seeds = generate.FIRST_SEED[pool] + np.arange(count)
+    seeds = FIRST_SEED[pool] + np.arange(count)
     labels = np.arange(count) % len(pools.CLASSES)
     images = sample.generate(
         spec.generator, state.ema_params, jnp.asarray(seeds, jnp.uint32), jnp.asarray(labels)

@@ -20,7 +20,8 @@ class About:
         class_name: '' without a label.
         synthetic: whether a network made it.
         facts: further lines of provenance, {English words without spaces: text}.
-        owner: digest that images of one patient share; '' where unknown or synthetic.
+        owner: digest that images of one patient share, translations of them too; '' where unknown,
+            or where a network made the image of noise.
         group: digest of the set it belongs to.
         low, high: values that the lowest and the highest pixel stand for; NaN where unknown.
         software: name and version of this program.
@@ -43,6 +44,8 @@ class About:
 
     def description(self) -> str:
         """One sentence for readers."""
+        if "TargetDomain" in self.facts:
+            return "Synthetic image that a neural network made of a real one; not for diagnosis."
         if self.synthetic:
             return "Synthetic image made by a neural network; not an image of a patient."
         return "Real image, resized and requantised for machine learning; not for diagnosis."

@@ -26,7 +26,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     """The program: makes the report unless it is up to date; returns the path of its page."""
     settings = {"report": config.report.to_dict()} | collect.said(workdir)
     if collect.has_loop(workdir):
-        needs = [name for name in stage.PROGRAMS if name != "report"]
+        needs = stage.of_loop(config.generate.generator)[:-1]
     else:
         needs = ["data", "translator"]
     made = stage.read(workdir, "report")

@@ -18,8 +18,8 @@ from launch.report import detection
 from vrn import labels
 
 POOLS = ("first", "second")
-# Stages whose training curves are shown.
-TRAINED = ("gan", "features", "vrn")
+# Stages whose training curves are shown, beside the generator's.
+TRAINED = ("features", "vrn")
 # Each stage keeps the embeddings of the images it looked at.
 _EMBEDDED = ("features", "annotation", "filter")
 
@@ -68,7 +68,7 @@ class Found:
       calibration: content of vrn/calibration.json.
       arms: arm name to its models, in the order of the configuration.
       curves: trained stage to (metric to (steps, values)).
-      sheets: files of GAN samples, by step.
+      sheets: files of the generator's samples, by step.
       detection: what maps of disease do; empty where `launch.evaluate` was not called.
       review: what the raters of a study say, as `launch.review` wrote it; None where it did not.
     """
@@ -138,7 +138,7 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
       UserError: a stage is missing or unfinished, or a file is damaged or of other images; the
         message names the folder or file and the program to run.
     """
-    needed = [name for name in stage.PROGRAMS if name != "report"]
+    needed = stage.of_loop(config.generate.generator)[:-1]
     stages = {name: stage.require(workdir, name) for name in needed}
     splits = ["train", "val", "test"]
     if "unlabelled" in stages["data"].get("facts", {}).get("counts", {}):
@@ -146,6 +146,7 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
     real = {split: open_records(workdir / "data", split) for split in splits}
     opened = {name: pools.open_pool(workdir / "pools" / name, hold=False) for name in POOLS}
     counts = {name: len(images) for name, images in (real | opened).items()}
+    generator = config.generate.generator
     return Found(
         stages=stages,
         class_names=tuple(real["train"].class_names),
@@ -160,8 +161,8 @@ def read(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Found:
             name: _arm(workdir, name, config.target.seeds, real["test"].labels)
             for name in config.target.arms
         },
-        curves={name: _curves(workdir / name / "metrics.jsonl") for name in TRAINED},
-        sheets=sorted((workdir / "gan" / "samples").glob("*.png")),
+        curves={name: _curves(workdir / name / "metrics.jsonl") for name in (generator, *TRAINED)},
+        sheets=sorted((workdir / generator / "samples").glob("*.png")),
         review=review(workdir),
         detection=detection.read(workdir),
     )

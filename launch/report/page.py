@@ -24,7 +24,7 @@ _CURVES = {
     },
     "translator": {
         "Translator losses": ("d_loss", "g_loss"),
-        "Loss of the domain": ("d_domain", "g_domain"),
+        "Domains, in the discriminator's loss and the translator's": ("d_domain", "g_domain"),
         "Change where nothing should change": ("g_identity", "g_cycle"),
     },
     "features": {"Feature network: loss": ("loss",), "Feature network: accuracy": ("accuracy",)},
@@ -68,6 +68,7 @@ def render(
         stages=found.stages,
         config=json.dumps(_shown(config), indent=2, default=str),
         filter_names=list(found.filters),
+        translated=config.generate.generator == "translator",
         unlabelled="unlabelled" in found.real,
         unlabelled_embedded="unlabelled" in found.embeddings,
     )

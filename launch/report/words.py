@@ -129,8 +129,8 @@ def caveat(test: Mapping[str, Any], pairs: int) -> str:
     )
     few = " With so few seeds they are somewhat too narrow." if 1 < seeds < 5 else ""
     return (
-        f"Intervals cover {over}.{few} They do not cover the luck of GAN training: there is one "
-        f"GAN here. {_pairs(pairs)}"
+        f"Intervals cover {over}.{few} They do not cover the luck of the generator's training: "
+        f"there is one here. {_pairs(pairs)}"
     )
 
 

@@ -88,7 +88,7 @@ def make(
     for number, arm in enumerate(config.target.arms):
         _target(workdir / "target" / arm, 0.02 * number, config, splits["test"].labels, rng)
     _curves(workdir, made["second"])
-    for name in stage.PROGRAMS:
+    for name in stage.of_loop(config.generate.generator):
         if name != "report":
             _stage(workdir, name, facts={"counts": counts} if name == "data" else {})
     return workdir

@@ -21,7 +21,7 @@ from configs import default
 from data import pools, records, tables
 from data.errors import UserError
 from launch import filter as filter_stage
-from launch import generate, stage, stream
+from launch import generate, generators, stage, stream
 from tests import pool_writer
 from tests.launch import programs, streaming
 
@@ -213,7 +213,7 @@ def _toy_pool(
     """Makes a pool of 12 images in 3 shards; returns the images that were drawn."""
     config, grey = default.get_config(), _Grey(rows_per_device)
     config.generate.second_per_class, config.generate.shards = 6, 3
-    monkeypatch.setattr(generate, "open_generator", lambda *_: grey)
+    monkeypatch.setattr(generators, "open_generator", lambda *_: grey)
     generate.make_pool(config, workdir, "second", overwrite=False)
     return grey.made
 
@@ -273,7 +273,7 @@ def test_a_killed_pool_goes_on_with_as_many_rows_per_device_only(toy_trained, mo
 def test_a_generator_of_nan_images_makes_no_pool(toy_trained, monkeypatch):
     grey = _Grey(4)
     grey.finite[2] = False
-    monkeypatch.setattr(generate, "open_generator", lambda *_: grey)
+    monkeypatch.setattr(generators, "open_generator", lambda *_: grey)
     with pytest.raises(UserError, match="makes NaN images: its training diverged"):
         generate.make_pool(default.get_config(), toy_trained, "second", overwrite=False)
     assert [p.name for p in (toy_trained / "pools").iterdir()] == ["second"]

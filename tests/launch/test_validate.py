@@ -3,13 +3,15 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.vrn_truth import setting
-from configs import chest_xray, digits, phantom
+from configs import chest_xray, chest_xray_translate, digits, phantom, phantom_rare
 from data.errors import UserError
 from launch import mesh, stage, train_features, train_gan, train_target, train_vrn, validate
 from tests import tiny
 
 
-@pytest.mark.parametrize("module", [chest_xray, digits, phantom, setting, tiny])
+@pytest.mark.parametrize(
+    "module", [chest_xray, chest_xray_translate, digits, phantom, phantom_rare, setting, tiny]
+)
 def test_shipped_configurations_pass(module):
     validate.check(module.get_config())
 
@@ -28,6 +30,9 @@ def test_shipped_configurations_pass(module):
         ("gan.dtype", "float16", "choose from float32, bfloat16"),
         ("vrn.dtype", "bf16", "choose from float32, bfloat16"),
         ("gan.steps", 0, "gan.steps=0"),
+        ("generate.generator", "vae", "choose from gan, translator"),
+        ("generate.generator", "translator", "needs the name of the healthy class"),
+        ("generate.repeats", 0, "generate.repeats=0 is too small"),
         ("vrn.depth", 19, "vrn.depth=19"),
         ("vrn.head", "max", "choose from average, top, bilinear"),
         ("vrn.blur", -1.0, "vrn.blur=-1.0 is negative"),

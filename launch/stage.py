@@ -95,7 +95,7 @@ def require(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     if record is None or record["status"] != "complete":
         state = "missing" if record is None else "unfinished"
         raise UserError(
-            f"{workdir / name} is {state}; run `python -m launch.{PROGRAMS[name]}` "
+            f"{workdir / name} is {state}; run `python -m launch.{(PROGRAMS | BESIDE)[name]}` "
             f"with the same --config and --workdir first"
         )
     return record
@@ -115,7 +115,7 @@ def begin(
 
     Args:
       workdir: work directory.
-      name: folder of the stage, a key of `PROGRAMS`.
+      name: folder of the stage, a key of `PROGRAMS` or `BESIDE`.
       settings: everything that the stage's result depends on, JSON-serialisable.
       needs: stages it reads; each must be complete.
       overwrite: discard a folder that was made with other settings.

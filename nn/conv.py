@@ -219,6 +219,26 @@ def _geometry(
     return Geometry(size, kernel, strides, _pads(padding, size, kernel, strides))
 
 
+def _met(geometry: Geometry, w: jax.Array) -> tuple[Geometry, jax.Array]:
+    """The same convolution without the edges of the kernel that never meet an image.
+
+    A kernel of 4x4 that halves images of 2x2 has twelve such taps of sixteen, and as one of many
+    channels takes longer to read than to multiply.
+    """
+    cuts, pads = [], []
+    axes = zip(*dataclasses.astuple(geometry), geometry.out_size, strict=True)
+    for n, kernel, stride, (low, high), out in axes:
+        met = [k for k in range(kernel) if any(0 <= o * stride + k - low < n for o in range(out))]
+        if not met:
+            return geometry, w
+        cuts.append(slice(met[0], met[-1] + 1))
+        pads.append((low - met[0], high - (kernel - met[-1] - 1)))
+    kernel = tuple(cut.stop - cut.start for cut in cuts)
+    if kernel == geometry.kernel:
+        return geometry, w
+    return dataclasses.replace(geometry, kernel=kernel, pads=tuple(pads)), w[tuple(cuts)]
+
+
 def conv(
     x: jax.Array,
     w: jax.Array,
@@ -245,6 +265,7 @@ def conv(
         # What the strides jump over is never read; without it this is a product of matrices.
         x = x[:, *(slice(None, None, stride) for stride in geometry.strides)]
         geometry = _geometry(x, w, 1, padding)
+    geometry, w = _met(geometry, w)
     return _forward(geometry, x, w)
 
 
@@ -273,7 +294,8 @@ def forked_conv(
     Raises:
       ValueError: the kernel takes another number of axes or channels.
     """
-    return _forked(_geometry(x, w, strides, padding), x, w)
+    geometry, w = _met(_geometry(x, w, strides, padding), w)
+    return _forked(geometry, x, w)
 
 
 def conv_transpose(
@@ -310,6 +332,7 @@ def conv_transpose(
             f"a {size} image convolved with kernel {kernel}, strides {strides}, padding {padding}"
             f" is {geometry.out_size}, not {y.shape[1:-1]}: give conv_transpose another size"
         )
+    geometry, w = _met(geometry, w)
     return _input_gradient(geometry, y, w)
 
 

@@ -4,6 +4,7 @@ They take the geometry and operands of `nn.conv` and return the same values. `co
 `winograd.cc` for 3x3 kernels and many channels, where it multiplies less.
 """
 
+import dataclasses
 import functools
 import os
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 TARGETS = ("vrn_conv_gather", "vrn_conv_scatter", "vrn_winograd_image", "vrn_winograd_kernel")
 # Kernels of more numbers are too large for a sum per thread: threads share the kernel out instead.
 _SMALL = 2**17
+_FEW = 8  # channels that do not fill a vector
 # From how many channels, and which height and width of a result (of W: of y) on Winograd's form is
 # the faster one: below, it has more additions to pay than multiplications to save.
 _IMAGE, _KERNEL = (32, 4), (16, 8)
@@ -43,6 +45,10 @@ def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array, *onto: jax.
 def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Array:
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     shape = (*geometry.kernel, x.shape[3], y.shape[3])
+    if set(geometry.strides) == {1} and shape[3] < _FEW <= shape[2]:
+        # Few channels of y fill no vector: x and y change places, and the kernel's taps turn round.
+        turned = dataclasses.replace(geometry, size=geometry.out_size, pads=geometry.reverse_pads)
+        return jnp.flip(filter_gradient(turned, y, x), (0, 1)).swapaxes(2, 3)
     if _winograd(geometry, _KERNEL, geometry.out_size, shape[2:]):
         chunks = -(-shape[2] // _PART) * -(-shape[3] // _PART)
         parts = -(-4 * _threads() // chunks)

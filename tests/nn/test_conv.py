@@ -37,6 +37,9 @@ CASES = {
     "stride_past_kernel": ((9, 9), 2, 3, (2, 2), (3, 3), "VALID"),
     "kernel_past_image": ((2, 2), 3, 4, (3, 3), (1, 1), 1),
     "kernel_past_image_down": ((3, 2), 3, 4, (5, 4), (2, 2), 2),
+    "mostly_padding": ((2, 2), 3, 4, (4, 4), (2, 2), "SAME"),
+    "one_pixel": ((1, 1), 3, 4, (3, 3), (1, 1), 1),
+    "nothing_but_padding": ((2, 2), 3, 4, (2, 2), (3, 3), ((2, 0), (2, 0))),
 }
 # Channels past one tile of registers, one chunk of the cache, or both; many pixels, many images.
 WIDE = {
@@ -248,6 +251,23 @@ def test_conv_works_under_vmap():
     batched = jax.vmap(lambda x: conv(x, w, strides=(2, 2)))(x)
     flat = conv(x.reshape(6, 8, 8, 2), w, strides=(2, 2))
     np.testing.assert_allclose(batched.reshape(flat.shape), flat, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 4, 5])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_kernel_loses_the_edges_that_meet_no_image(size, kernel, stride):
+    for pads in ((0, 0), (1, 1), (2, 1), (0, 3), (4, 4)):
+        if size + sum(pads) < kernel:
+            continue
+        geometry = Geometry((size,), (kernel,), (stride,), (pads,))
+        w = jnp.arange(kernel)[:, None, None]
+        cut, left = conv_lib._met(geometry, w)
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.ones(size), pads), kernel)
+        met = np.flatnonzero(windows[::stride].any(0))
+        expected = range(met[0], met[-1] + 1) if len(met) else range(kernel)
+        assert left.ravel().tolist() == list(expected)
+        assert cut.out_size == geometry.out_size
 
 
 def test_conv_rejects_an_unknown_padding():

@@ -1,6 +1,7 @@
 """What training a GAN changes (`GanState`) and what it keeps fixed (`GanSpec`)."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -22,11 +23,11 @@ class GanState:
     """Everything a step updates; arrays only.
 
     Attributes:
-        step: [] int32, generator updates done.
-        g_params: parameters of the generator.
+        step: [] int32, updates of the generator, or of the translator in its place, done.
+        g_params: parameters of the generator or translator.
         d_params: parameters of the discriminator, with its vectors of `nn.spectral` if it has any.
         ema_params: moving average of `g_params`; sample from these.
-        g_opt: optimiser state of the generator.
+        g_opt: optimiser state of the generator or translator.
         d_opt: optimiser state of the discriminator.
     """
 
@@ -71,25 +72,49 @@ class GanSpec:
     gradient: Gradient = PLAIN
 
     def __post_init__(self):
-        _check("loss", self.loss, LOSSES)
-        _check("penalty", self.penalty, PENALTIES)
+        check("loss", self.loss, LOSSES)
+        check("penalty", self.penalty, PENALTIES)
         for name in self.augment_policy:
-            _check("augmentation", name, POLICIES)
-        if self.n_critic < 1:
-            raise ValueError(f"n_critic is {self.n_critic}: give at least 1")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}: give a number in [0, 1)")
+            check("augmentation", name, POLICIES)
+        check_numbers(self.n_critic, self.ema_decay)
 
 
-def _check(what: str, name: str, known) -> None:
+def check(what: str, name: str, known: Iterable[str]) -> None:
+    """Raises `ValueError` if a name of a specification is none of those known."""
     if name not in known:
         raise ValueError(f"unknown {what} {name!r}: give one of {tuple(known)}")
 
 
-def init_state(spec: GanSpec, key: jax.Array) -> GanState:
-    """Fresh parameters and optimiser states.
+def check_numbers(n_critic: int, ema_decay: float) -> None:
+    """Raises `ValueError` if there are no discriminator updates, or no such average."""
+    if n_critic < 1:
+        raise ValueError(f"n_critic is {n_critic}: give at least 1")
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema_decay is {ema_decay}: give a number in [0, 1)")
+
+
+def begin(
+    g_params: Params,
+    d_params: Params,
+    g_tx: optax.GradientTransformation,
+    d_tx: optax.GradientTransformation,
+) -> GanState:
+    """The state before the first step.
 
     The moving average starts as a copy with buffers of its own, so that the state can be donated.
+    """
+    return GanState(
+        step=jnp.zeros((), jnp.int32),
+        g_params=g_params,
+        d_params=d_params,
+        ema_params=jax.tree.map(jnp.copy, g_params),
+        g_opt=g_tx.init(g_params),
+        d_opt=d_tx.init(d_params),
+    )
+
+
+def init_state(spec: GanSpec, key: jax.Array) -> GanState:
+    """Fresh parameters and optimiser states.
 
     Args:
         spec: models and optimisers.
@@ -108,11 +133,4 @@ def _init(spec: GanSpec, key: jax.Array) -> GanState:
     images, g_variables = spec.generator.init_with_output(g_key, z, labels)
     g_params = g_variables["params"]
     d_params = spec.discriminator.init(d_key, images, labels)["params"]
-    return GanState(
-        step=jnp.zeros((), jnp.int32),
-        g_params=g_params,
-        d_params=d_params,
-        ema_params=jax.tree.map(jnp.copy, g_params),
-        g_opt=spec.g_tx.init(g_params),
-        d_opt=spec.d_tx.init(d_params),
-    )
+    return begin(g_params, d_params, spec.g_tx, spec.d_tx)

@@ -69,13 +69,13 @@ def test_a_compiler_that_fails_leaves_the_other_columns(monkeypatch):
     assert main._compiled_side(work, CPU) == (None, "torch.compile failed: OSError")
 
 
-@pytest.mark.parametrize("row", TINY[:1] + TINY[2:3] + TINY[4:], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", TINY[:1] + TINY[2:3] + TINY[4:-1], ids=lambda row: row.name)
 def test_operations_are_those_that_pytorch_counts(row):
     work = ours.build(row)
     side = torch_steps.build(work, CPU)
     with FlopCounterMode(display=False) as counter:
         side.take()
-    # Spectral norms and heads by hand differ a little.
+    # Spectral norms and heads by hand differ a little. It cannot count gradients of gradients.
     assert flops.needed(work) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 

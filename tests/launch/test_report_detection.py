@@ -119,10 +119,29 @@ def test_the_loop_has_them_as_a_section(config, tmp_path):
     _train(folder)
     _judge(folder, "")
     page = Page(report.run(config, folder, overwrite=False).read_text())
-    assert "detection" in {attributes.get("id") for _, attributes in page.elements}
+    assert {"detection", "arms"} <= {attributes.get("id") for _, attributes in page.elements}
     assert {"href": "#detection"} in page.all("a")
     assert len(page.all("img")) == len(without.all("img")) + 14 * 5
     assert {"href": "#detection"} not in without.all("a")
+
+
+def test_a_loop_that_joins_a_translator_has_the_whole_page(config, alone):
+    report.run(config, alone, overwrite=False)
+    shutil.move(alone / "translator", alone / "trained")
+    finished.make(alone, config, class_names=("normal", "other"))
+    shutil.rmtree(alone / "translator", ignore_errors=True)
+    shutil.move(alone / "trained", alone / "translator")
+    page = Page(report.run(config, alone, overwrite=False).read_text())
+    assert {"detection", "arms"} <= {attributes.get("id") for _, attributes in page.elements}
+
+
+def test_slices_are_compared_within_heights_too(config, alone):
+    path = alone / "evaluation" / "detection.json"
+    within = {"top": {"mean": 0.7, "ci95": [0.6, 0.8]}}
+    tables.write_json(path, tables.read_json(path) | {"matched": within})
+    text = report.write_report(alone, config).read_text()
+    assert "AUC among slices of one height" in text
+    assert "0.70 (0.60 to 0.80)" in text
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -186,7 +186,7 @@ def test_other_settings_are_refused_and_those_of_others_do_not_count(config, tra
     other = config.copy_and_resolve_references()
     other.detector.kl_weight = 0.5
     train(other, trained, "unet")  # up to date
-    with pytest.raises(UserError, match=r"detector\.kl_weight=0\.05, not 0\.5"):
+    with pytest.raises(UserError, match=r"detector\.kl_weight=0\.02, not 0\.5"):
         train(other, trained, "vae")
     other.translator.width = 8
     train(other, trained, "unet")

@@ -122,7 +122,9 @@ def get_config() -> ml_collections.ConfigDict:
     detector.batch = 16  # images per update; half of them healthy where a network learns from both
     detector.accumulate = 1  # micro-batches per update: less memory, the same update
     detector.remat = False  # compute activations again instead of keeping them
-    detector.augment = ("flip",)  # of docs/augmentation.md but mixup
+    detector.augment = ("flip",)  # of docs/augmentation.md but mixup, for gradcam and unet
+    # The same for autoencoder and vae: what is moved they learn to blur.
+    detector.healthy_augment = ("flip",)
     detector.lr = 1e-3  # after a tenth of warm-up it falls to 0 along a cosine
     detector.width = 16  # channels of the first layers; 64 in the published ResNet and U-Net. The
     # autoencoder has translator.width and translator.blocks
@@ -130,7 +132,7 @@ def get_config() -> ml_collections.ConfigDict:
     detector.depth = 10  # gradcam: layers of the ResNet
     detector.stem = "small"  # gradcam: small leaves an eighth of the resolution, imagenet a 32nd
     detector.latent = 128  # vae: length of the vector an image goes through
-    detector.kl_weight = 0.05  # vae: the larger, the less of an image goes through
+    detector.kl_weight = 0.02  # vae: the larger, the less of an image goes through
     detector.log_every = 50
     detector.sample_every = 1000  # sheets of images and maps
     detector.checkpoint_every = 1000

@@ -38,5 +38,6 @@ def get_config() -> ml_collections.ConfigDict:
     detector = config.detector
     detector.width = 8
     detector.batch = 8
+    detector.healthy_augment = ()
     detector.augment = ("shift", "rotate", "scale", "brightness", "contrast")
     return config

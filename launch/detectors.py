@@ -95,6 +95,12 @@ class Detector:
             ) from error
         self._find = jax.jit(functools.partial(_FIND[name], spec.model))
 
+    @property
+    def augment(self) -> tuple[str, ...]:
+        """Names of what its training images go through."""
+        of_healthy = self.name in _OF_HEALTHY
+        return tuple(self._given.healthy_augment if of_healthy else self._given.augment)
+
     def parts(self) -> list[loader.Part]:
         """What its batches are made of: healthy images, or as many of these as of the others."""
         batch = self._given.batch

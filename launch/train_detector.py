@@ -21,8 +21,16 @@ from launch import cli, detectors, distributed, models, pictures, prepare, rng, 
 from launch import mesh as mesh_lib
 
 flags.declare_key_flag("maps")
-# Settings of one detector alone.
-_OWN = {"gradcam": ("depth", "stem"), "vae": ("latent", "kl_weight")}
+# Settings that not all detectors read, and which do.
+_READ_BY = {
+    "augment": ("gradcam", "unet"),
+    "healthy_augment": ("autoencoder", "vae"),
+    "width": ("vae", "gradcam", "unet"),
+    "depth": ("gradcam",),
+    "stem": ("gradcam",),
+    "latent": ("vae",),
+    "kl_weight": ("vae",),
+}
 _PER_SIDE = 4  # healthy images of a sheet, and diseased ones
 
 
@@ -46,7 +54,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         name=name,
         seed=rng.fold(config.seed, "detector", name),
         steps=given.steps,
-        augment=tuple(given.augment),
+        augment=detector.augment,
         strength=1.0,
         tensorboard=config.tensorboard,
         hook=_sheets(config, workdir, detector, begun.folder / "samples"),
@@ -57,8 +65,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
 
 def _settings(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
     """What the detector depends on."""
-    others = {field for other, fields in _OWN.items() if other != name for field in fields}
-    given = {field: v for field, v in config.detector.to_dict().items() if field not in others}
+    given = config.detector.to_dict()
+    given = {field: v for field, v in given.items() if name in _READ_BY.get(field, (name,))}
     domains = ("domains", "healthy", *(("width", "blocks") if name == "autoencoder" else ()))
     translator = {field: config.translator[field] for field in domains}
     return {"detector": given, "translator": translator, "seed": config.seed}

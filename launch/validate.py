@@ -24,6 +24,7 @@ from vrn.filters import FILTERS
 
 # Field -> what it may be; for a field that holds several names, what each may be.
 STEMS = ("small", "imagenet", "auto")
+UNMIXED = tuple(name for name in augment.NAMES if name != "mixup")
 CHOICES: Mapping[str, Collection[Any]] = {
     "data.size": (*SIZES, 256),
     "data.augment": augment.NAMES,
@@ -41,7 +42,8 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "detector.dtype": DTYPES,
     "detector.depth": DEPTHS,
     "detector.stem": STEMS,
-    "detector.augment": tuple(name for name in augment.NAMES if name != "mixup"),
+    "detector.augment": UNMIXED,
+    "detector.healthy_augment": UNMIXED,
     "features.dtype": DTYPES,
     "vrn.dtype": DTYPES,
     "target.dtype": DTYPES,

@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.detector.width = 4
     config.detector.latent = 8
     config.detector.batch = 4
-    config.detector.augment = ()
+    config.detector.augment = config.detector.healthy_augment = ()
     config.detector.steps = 6
     config.detector.log_every = 1
     config.detector.sample_every = 6

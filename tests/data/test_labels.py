@@ -118,7 +118,7 @@ def test_subgroups_and_masks_are_kept_and_nothing_else(images, tmp_path):
 
 
 def test_a_slice_index_that_is_no_number_is_named(images, tmp_path):
-    table = "file,label,slice_index\nx/scan1,a,7\nx/scan10,b,8\nx/scan2,b,top\n"
+    table = "file,label,slice_index\nx/scan1,a,7\nx/scan10,b,8\nx/scan2,b,top\ny,b,9\n"
     (tmp_path / "t.csv").write_text(table)
     with pytest.raises(UserError, match=r"image 'x/scan2\.png' has slice_index 'top'"):
         sources.open_source(

@@ -108,7 +108,7 @@ def test_a_slice_tells_how_high_it_lies(tmp_path):
     for label, turned in (("a", 0.0), ("b", 0.3)):
         save_series(
             tmp_path / "set" / label, field, count=5, size=(8, 8), step=2.5,
-            rotation=rotation(turned),
+            rotation=rotation(turned), SliceThickness=2.5,
         )  # fmt: skip
     source = open_source(
         f"dicom:{tmp_path / 'set'}", data_dir="", size=8, channels=1, spool=tmp_path / "spool"

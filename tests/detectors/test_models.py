@@ -112,6 +112,18 @@ def test_a_latent_vector_is_drawn_for_each_image_by_its_own_key():
     other, _ = apply({"params": params}, x, keys.at[2].set(keys[0]))
     np.testing.assert_array_equal(other[:2], drawn[:2])
     assert np.abs(other[2] - drawn[2]).max() > 1e-3
+    # What is drawn has the mean and the variance that the encoder says.
+    mean, log = np.linspace(-1, 1, 8), np.linspace(-3, 2, 8)
+    eps = np.asarray(jax.random.normal(keys[1], (8,)))
+
+    def fixed(mean):
+        kernel = jnp.zeros_like(params["to_latent"]["kernel"])
+        bias = jnp.asarray(np.concatenate([mean, log]), jnp.float32)
+        return {"params": params | {"to_latent": {"kernel": kernel, "bias": bias}}}
+
+    expected, _ = apply(fixed(mean + np.sqrt(np.exp(log)) * eps), x)
+    found, _ = apply(fixed(mean), x, keys)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
     # All that the decoder knows of an image is the vector.
     params["to_latent"] = jax.tree.map(jnp.zeros_like, params["to_latent"])
     alike, _ = apply({"params": params}, x)

@@ -186,12 +186,19 @@ def test_other_settings_are_refused_and_those_of_others_do_not_count(config, tra
     other = config.copy_and_resolve_references()
     other.detector.kl_weight = 0.5
     train(other, trained, "unet")  # up to date
-    with pytest.raises(UserError, match=r"detector\.kl_weight=0\.05, not 0\.5"):
+    with pytest.raises(UserError, match=r"detector\.kl_weight=0\.02, not 0\.5"):
         train(other, trained, "vae")
     other.translator.width = 8
     train(other, trained, "unet")
     with pytest.raises(UserError, match=r"translator\.width=4, not 8"):
         train(other, trained, "autoencoder")
+    moved = config.copy_and_resolve_references()
+    moved.detector.healthy_augment = ("flip",)
+    train(moved, trained, "gradcam")
+    for name in ("autoencoder", "vae"):
+        assert detectors.Detector(moved, trained, name).augment == ("flip",)
+        with pytest.raises(UserError, match=r"detector\.healthy_augment=\[\], not \['flip'\]"):
+            train(moved, trained, name)
 
 
 def test_mistakes_are_one_sentence(config, trained, tmp_path, monkeypatch):

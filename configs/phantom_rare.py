@@ -14,14 +14,17 @@ from configs import phantom_translate
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the loop at 64 pixels with the networks of `phantom_translate`, one class rare."""
+    """Returns the loop at 32 pixels with the networks of `phantom_translate`, one class rare."""
     config = phantom_translate.get_config()
+    config.data.source = "tfds:vrn_phantom/32-3000"
+    config.data.size = 32
+    config.vrn.input_size = 16  # half of an image, as elsewhere
     # A sign that can be learnt from few images: 60 patients teach nobody to find a nodule.
     config.data.per_class = '{"effusion": 20}'
     config.translator.domains = "classes"
     # Else the discriminator knows the 20 by heart.
     config.translator.augment = ("shift", "brightness", "contrast")
-    config.translator.steps = 600  # half the time of the loop
+    config.translator.steps = 800
     config.generate.generator = "translator"
     # 1,800 healthy training images, half of them for each pool: none is used twice.
     config.generate.first_per_class = 150

@@ -2,7 +2,7 @@
 
 Command:   python -m launch.study --config=configs/phantom_rare.py --workdir=runs/rare \
                --generators=gan,translator --gan_seeds=1
-One loop:  python -m launch.pipeline --config=configs/phantom_rare.py --workdir=runs/rare
+One loop:  python -m launch.pipeline --config=configs/phantom_rare.py --workdir=runs/effusion
 Hardware:  2 CPU cores
 Time and score:  docs/rare_classes.md
 Data:      9,000 images of 3,000 patients in 4 classes, made on first use; docs/phantom.md

@@ -50,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
             repeated.seed = seed
             repeated.generate.generator = name
             validate.check(repeated)
-            found.append((workdir / name if len(names) > 1 else workdir) / f"seed{seed}")
+            found.append(workdir / (f"{name}-seed{seed}" if len(names) > 1 else f"seed{seed}"))
             cli.say(f"study: {name}, seed {seed}, in {found[-1]}")
             pipeline.run(repeated, found[-1], overwrite)
     return _summarise(config, workdir, loops)

@@ -2,7 +2,7 @@
 
 Command:   python -m launch.study --config=configs/chest_xray_translate.py --workdir=runs/cxr \
                --config.data.source=npz:PATH/cxr_pneumonia_64.npz --generators=gan,translator
-One loop:  python -m launch.pipeline with the same --config, --workdir and --config.data.source
+One loop:  python -m launch.pipeline with another --workdir, the same --config and data.source
 Hardware:  a GPU for the published widths
 Time and score:  not measured
 Data:      Kermany et al. 2018 (doi:10.17632/rscbjbr9sj.2)

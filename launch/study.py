@@ -44,15 +44,18 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
             f"--generators={','.join(names)}: give some of {', '.join(stage.GENERATORS)}, each once"
         )
     loops: dict[str, list[pathlib.Path]] = {name: [] for name in names}
-    for name, found in loops.items():
+    configs = {}
+    for name in names:
         for seed in range(config.seed, config.seed + GAN_SEEDS.value):
-            repeated = ml_collections.ConfigDict(config)
+            folder = workdir / (f"{name}-seed{seed}" if len(names) > 1 else f"seed{seed}")
+            configs[folder] = repeated = ml_collections.ConfigDict(config)
             repeated.seed = seed
             repeated.generate.generator = name
-            validate.check(repeated)
-            found.append((workdir / name if len(names) > 1 else workdir) / f"seed{seed}")
-            cli.say(f"study: {name}, seed {seed}, in {found[-1]}")
-            pipeline.run(repeated, found[-1], overwrite)
+            validate.check(repeated)  # all of them before the first takes an hour
+            loops[name].append(folder)
+    for folder, repeated in configs.items():
+        cli.say(f"study: {repeated.generate.generator}, seed {repeated.seed}, in {folder}")
+        pipeline.run(repeated, folder, overwrite)
     return _summarise(config, workdir, loops)
 
 

@@ -34,6 +34,7 @@ def settings(source, rare="nodule", healthy="healthy"):
         "generate.generator": "translator",
         "generate.repeats": 3,
         "features.steps": 20,
+        "annotate.threshold": 0.6,  # of networks that have learnt little few images are negatives
         "extract.min_negatives": 8,
         "vrn.steps": 20,
         "filter.names": ("vrn", "discriminator"),

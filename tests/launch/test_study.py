@@ -111,3 +111,34 @@ def test_generators_are_known_and_different(given, tmp_path):
     with flagsaver.flagsaver(generators=given), pytest.raises(UserError, match="each once"):
         study.run(tiny.get_config(), tmp_path, False)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_generator_runs_with_every_seed_in_a_folder_that_no_stage_has(tmp_path, monkeypatch):
+    flags.FLAGS.mark_as_parsed()
+    config, ran, compared = tiny.get_config(), [], []
+    config.seed, config.translator.healthy = 3, "0"
+
+    def loop(given, folder, overwrite):
+        ran.append((given.generate.generator, given.seed, folder.relative_to(tmp_path).as_posix()))
+
+    monkeypatch.setattr(study.pipeline, "run", loop)
+    monkeypatch.setattr(study, "_summarise", lambda *given: compared.append(given[-1]))
+    with flagsaver.flagsaver(generators=["translator", "gan"], gan_seeds=2):
+        study.run(config, tmp_path, False)
+    assert ran == [
+        ("translator", 3, "translator-seed3"), ("translator", 4, "translator-seed4"),
+        ("gan", 3, "gan-seed3"), ("gan", 4, "gan-seed4"),
+    ]  # fmt: skip
+    (loops,) = compared
+    assert loops["gan"] == [tmp_path / "gan-seed3", tmp_path / "gan-seed4"]
+    ran.clear()
+    with flagsaver.flagsaver(generators=[], gan_seeds=1):
+        study.run(config, tmp_path, False)
+    assert ran == [("gan", 3, "seed3")]
+    config.translator.healthy = ""
+    with (
+        flagsaver.flagsaver(generators=["gan", "translator"], gan_seeds=1),
+        pytest.raises(UserError, match="needs the name of the healthy class"),
+    ):
+        study.run(config, tmp_path, False)
+    assert len(ran) == 1  # nor was the other generator's loop begun

@@ -33,7 +33,7 @@ class Method(NamedTuple):
     settings: Mapping[str, Any] = {}
 
 
-_TRANSLATOR = "launch.train_translator"
+_TRANSLATOR, _DETECTOR = "launch.train_translator", "launch.train_detector"
 METHODS: Mapping[str, Method] = {
     "Fixed-Point GAN": Method("translator", _TRANSLATOR),
     "StarGAN": Method(
@@ -41,7 +41,11 @@ METHODS: Mapping[str, Method] = {
         _TRANSLATOR,
         {"translator.fixed_point": False, "translator.output": "plain"},
     ),
-    "linear autoencoder": Method("autoencoder"),
+    "linear autoencoder": Method("linear"),
+    "autoencoder": Method("autoencoder", _DETECTOR),
+    "VAE": Method("vae", _DETECTOR),
+    "Grad-CAM": Method("gradcam", _DETECTOR),
+    "U-Net": Method("unet", _DETECTOR),
 }
 
 
@@ -85,10 +89,10 @@ def commands(data: str, method: str, source: str | None = None) -> list[list[str
     shared = [f"--config=configs/{on.config}.py"]
     shared += [f"--config.{name}={value}" for name, value in settings.items()]
     programs = [["launch.prepare"], ["launch.evaluate", "--task=detection", f"--maps={how.maps}"]]
-    if how.trained_by:
-        programs.insert(1, [how.trained_by])
-        if how.maps != "translator":
-            programs[1].append(f"--maps={how.maps}")
+    if how.trained_by == _TRANSLATOR:
+        programs.insert(1, [_TRANSLATOR])
+    elif how.trained_by:
+        programs.insert(1, [how.trained_by, f"--maps={how.maps}"])
     return [["-m", *program, *shared] for program in programs]
 
 

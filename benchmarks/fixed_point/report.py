@@ -40,6 +40,8 @@ def _found(rate: float, binary: str = "threshold") -> Value:
 COLUMNS = (
     Column("AUC by the score that validation chose", lambda r: r["auc"][r["score"]]),
     Column("AUC by the largest change", _of("auc", "max", "mean")),
+    Column("AUC by the network itself", _of("auc", "network", "mean")),
+    Column("AUC within slice heights", lambda r: r["matched"][r["score"]]),
     Column("sensitivity at 0.5 FP", _found(0.5)),
     Column("1 FP", _of("localisation", "threshold", "1.0")),
     Column("2 FP", _found(2.0)),
@@ -74,20 +76,25 @@ def text(values: Sequence[Any], digits: int) -> str:
 
 
 def table(results: Mapping[str, Sequence[Result]]) -> str:
-    """One row per method, of its results, one for each seed; '-' where it has no such number."""
-    lines = ["| | " + " | ".join(column.name for column in COLUMNS) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 1) + "|")
-    for method, found in results.items():
-        row = []
-        for column in COLUMNS:
-            try:
-                values = [column.value(result) for result in found]
-            except KeyError:
-                row.append("-")
-            else:
-                row.append(text(values, column.digits))
-        lines.append(f"| {method} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
+    """One row per method, of its results, one for each seed; '-' where it has no such number.
+
+    What no method has is left out.
+    """
+    columns = [
+        (column.name, [_shown(column, found) for found in results.values()]) for column in COLUMNS
+    ]
+    columns = [(name, shown) for name, shown in columns if set(shown) != {"-"}]
+    rows = [["", *(name for name, _ in columns)], ["---"] * (len(columns) + 1)]
+    for i, method in enumerate(results):
+        rows.append([method, *(shown[i] for _, shown in columns)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _shown(column: Column, found: Sequence[Result]) -> str:
+    try:
+        return text([column.value(result) for result in found], column.digits)
+    except KeyError:
+        return "-"
 
 
 def write(

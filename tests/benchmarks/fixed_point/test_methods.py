@@ -11,7 +11,7 @@ from benchmarks import cells
 from benchmarks.cells import Cell
 from benchmarks.fixed_point import methods, report
 from data.errors import UserError
-from launch import evaluate
+from launch import detectors, evaluate
 
 METHOD = "linear autoencoder"
 # Writes what `launch.evaluate` would, with the seed as its result; seed 7 it refuses.
@@ -23,7 +23,7 @@ folder = pathlib.Path(given["workdir"]) / "evaluation"
 folder.mkdir(parents=True, exist_ok=True)
 if given["config.seed"] == "7":
     sys.exit("no such seed")
-(folder / "detection-autoencoder.json").write_text(json.dumps({"seed": given["config.seed"]}))
+(folder / "detection-linear.json").write_text(json.dumps({"seed": given["config.seed"]}))
 """
 
 
@@ -76,16 +76,26 @@ def test_the_table_has_every_number_that_there_is():
     masks = np.zeros((12, 16, 16), bool)
     masks[6:, 4:9, 4:9] = True
     healthy = np.where(masks[..., None], -images, images)
-    split = evaluate.Split(images, healthy, images, masks.any((1, 2)), None, masks, healthy)
+    found = detectors.Found(masks.astype(np.float32), healthy, images)
+    split = evaluate.Split(images, found, masks.any((1, 2)), masks=masks, twins=healthy)
     whole = evaluate.judged(split, split, 10, 0)
-    rows = report.table({"whole": [whole], "plain": [{k: whole[k] for k in ("auc", "score")}]})
-    head, _, full, plain = (line.split(" | ") for line in rows.splitlines())
-    assert len(head) == len(full) == len(plain) == len(report.COLUMNS) + 1
-    assert "-" not in [value.strip(" |") for value in full]
-    assert full[1] == "1.000 (1.000 to 1.000)"
-    assert full[head.index("G(x, own) - x")] == "0.0000"
-    assert plain[1:3] == full[1:3]
-    assert {value.strip(" |") for value in plain[3:]} == {"-"}
+    plain = {name: whole[name] for name in ("auc", "score")}
+    slices = plain | {"matched": plain["auc"], "auc": plain["auc"] | {"network": {"mean": 0.5}}}
+    head, _, *rows = (
+        line.strip("| ").split(" | ")
+        for line in report.table({"w": [whole], "p": [plain], "s": [slices]}).splitlines()
+    )
+    assert head == [column.name for column in report.COLUMNS]
+    shown = [dict(zip(range(len(head)), row[1:], strict=True)) for row in rows]
+    everywhere = {head.index(column.name) for column in report.COLUMNS[:2]}
+    of_slices = {head.index(column.name) for column in report.COLUMNS[2:4]}
+    known = [{i for i, value in row.items() if value != "-"} for row in shown]
+    assert known[0] == set(range(len(head))) - of_slices
+    assert known[1:] == [everywhere, everywhere | of_slices]
+    assert shown[0][0] == shown[2][3] == "1.000 (1.000 to 1.000)"
+    assert shown[0][head.index("G(x, own) - x")] == "0.0000"
+    # Without what no method has.
+    assert "slice heights" not in report.table({"w": [whole]})
 
 
 def test_numbers_of_several_seeds():

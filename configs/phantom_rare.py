@@ -16,6 +16,8 @@ from configs import phantom_translate
 def get_config() -> ml_collections.ConfigDict:
     """Returns the loop at 64 pixels with the networks of `phantom_translate`, one class rare."""
     config = phantom_translate.get_config()
+    config.data.source = "tfds:vrn_phantom/64"
+    config.data.val_fraction, config.data.test_fraction = 0.15, 0.25
     config.data.per_class = '{"nodule": 20}'
     config.translator.domains = "classes"
     config.generate.generator = "translator"

@@ -38,7 +38,8 @@ def get_config() -> ml_collections.ConfigDict:
     translator.targets = "other"
     # The heart lies on one side: no flip.
     translator.augment = ()
-    translator.steps = 1200
+    translator.steps = 2000
+    translator.decay = 0.3
     translator.log_every = 20
     translator.sample_every = translator.checkpoint_every = 250
     detector = config.detector

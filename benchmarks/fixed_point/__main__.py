@@ -6,7 +6,7 @@
 
 Every measurement is kept as a file, so a killed run goes on where it was; what is there is not
 measured again. Prints a table in Markdown of all methods for which every seed is measured, and
-writes it into WORKDIR/DATA/table.md.
+writes it into WORKDIR/DATA.md.
 """
 
 import functools
@@ -33,7 +33,7 @@ _SOURCE = flags.DEFINE_string(
     "source", "", "Where its images are; '' is what its configuration says.", flag_values=FLAGS
 )
 _METHODS = flags.DEFINE_list(
-    "methods", list(methods.METHODS), f"Some of {', '.join(methods.METHODS)}.", flag_values=FLAGS
+    "methods", list(methods.MAIN), f"Some of {', '.join(methods.METHODS)}.", flag_values=FLAGS
 )
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Whole numbers.", flag_values=FLAGS)
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
     except UserError as error:
         cli.fail(str(error))
     made = report.write(workdir, data, _METHODS.value, seeds, source)
-    with tables.atomic_file(workdir / data / "table.md") as aside:
+    with tables.atomic_file(workdir / f"{data.replace(' ', '_')}.md") as aside:
         aside.write_text(made)
     print(made)
 

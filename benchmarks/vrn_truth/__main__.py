@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from benchmarks import options
-from benchmarks.vrn_truth import cells, report, setting, studies
+from benchmarks import cells, options
+from benchmarks.vrn_truth import report, setting, studies
 from data import tables
 from data.errors import UserError
 from launch import cli, compiled

@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.vrn_truth import cells, measures, plots, studies
+from benchmarks import cells
+from benchmarks.vrn_truth import measures, plots, studies
 
 FILTERS = ("vrn", "discriminator", "knn", "confidence", "random", "oracle")
 BOUNDS = ("random", "oracle", "unfiltered")  # not filters, but what filters lie between

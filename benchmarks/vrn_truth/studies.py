@@ -9,9 +9,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from benchmarks.cells import Cell
 from benchmarks.vrn_truth import bench as benches
 from benchmarks.vrn_truth import experts, generator, measures, pools, transfer
-from benchmarks.vrn_truth.cells import Cell
 from launch import rng
 from vrn import annotators
 

@@ -197,7 +197,9 @@ def test_as_a_source(tmp_path):
     assert found["age"] == a.age[0]
 
 
-@pytest.mark.parametrize("shape", ["8", "x", "64x", "16x16x16x16", "4096"])
+@pytest.mark.parametrize(
+    "shape", ["8", "x", "64x", "16x16x16x16", "4096", "16-3", "16-", "16-100000"]
+)
 def test_a_wrong_shape_is_named(tmp_path, shape):
     with pytest.raises(UserError, match=rf"tfds:vrn_phantom/{shape} is no phantom: write"):
         read_source(f"tfds:vrn_phantom/{shape}", data_dir=tmp_path, size=16, channels=1)
@@ -209,6 +211,18 @@ def test_a_wrong_shape_is_named(tmp_path, shape):
 def test_shapes_have_names(tmp_path, name, shape, monkeypatch):
     monkeypatch.setattr(builder.offline, "prepare", lambda made: made)
     assert builder.prepare("vrn_phantom" + name, tmp_path).info.features["image"].shape[:2] == shape
+
+
+def test_more_patients_are_more_of_the_same(tmp_path):
+    few, more = (
+        read_source(f"tfds:vrn_phantom/16-{count}", data_dir=tmp_path, size=16, channels=1).splits[
+            "train"
+        ]
+        for count in (4, 6)
+    )
+    assert (len(few), len(more)) == (12, 18)
+    rows = [list(more.ids).index(name) for name in few.ids]
+    np.testing.assert_array_equal(few.read(np.arange(12)), more.read(np.array(rows)))
 
 
 def test_volumes_are_a_data_set_too(tmp_path):

@@ -18,6 +18,7 @@ from data.records import from_unit
 
 _BATCH = 50  # images that are made at once
 _SMALLEST, _LARGEST = 16, 1024  # voxels of a side
+_FEWEST, _MOST = 4, 99_999  # patients: one of each label, and five digits of a name
 
 
 @dataclasses.dataclass
@@ -105,25 +106,35 @@ class VrnPhantom(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(name: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:
-    """Makes `vrn_phantom`, or `vrn_phantom/SHAPE`, under ``data_dir`` unless it is there.
+    """Makes `vrn_phantom` or `vrn_phantom/SHAPE[-PATIENTS]` under ``data_dir`` unless it is there.
 
-    SHAPE is `96` for 96 x 96 pixels, `96x64` for height and width, `32x64x64` for volumes.
+    SHAPE is `96` for 96 x 96 pixels, `96x64` for height and width, `32x64x64` for volumes;
+    `64-3000` has 3,000 patients, of whom the first 400 are those of `64`.
 
     Raises:
-        UserError: another shape.
+        UserError: another shape, or another number of patients.
     """
     given = name.partition("/")[2] or "64"
-    sides = (
-        [int(side) for side in given.split("x")] if re.fullmatch(r"\d+(x\d+){0,2}", given) else []
-    )
-    if not sides or min(sides) < _SMALLEST or max(sides) > _LARGEST:
+    shape, _, count = given.partition("-")
+    numbers = re.fullmatch(r"\d+(x\d+){0,2}(-\d+)?", given)
+    sides = [int(side) for side in shape.split("x")] if numbers else []
+    patients = int(count or PhantomConfig.patients) if numbers else 0
+    if (
+        not sides
+        or min(sides) < _SMALLEST
+        or max(sides) > _LARGEST
+        or not _FEWEST <= patients <= _MOST
+    ):
         raise UserError(
             f"--config.data.source=tfds:{name} is no phantom: write tfds:vrn_phantom/96, /96x64 or "
-            f"/32x64x64, with sides from {_SMALLEST} to {_LARGEST}."
+            f"/32x64x64, with sides from {_SMALLEST} to {_LARGEST}; /96-3000 has 3,000 patients, "
+            f"and there may be {_FEWEST} to {_MOST:,}."
         )
-    shape = tuple(sides * 2 if len(sides) == 1 else sides)
-    key = "x".join(map(str, sides))
+    key = "x".join(map(str, sides)) + (f"-{patients}" if count else "")
+    sides = tuple(sides * 2 if len(sides) == 1 else sides)
     # tfds takes no second configuration of a name that it knows.
-    config = VrnPhantom.builder_configs.get(key) or PhantomConfig(name=key, shape=shape)
+    config = VrnPhantom.builder_configs.get(key) or PhantomConfig(
+        name=key, shape=sides, patients=patients
+    )
     builder = VrnPhantom(data_dir=os.fspath(data_dir), file_format="array_record", config=config)
     return offline.prepare(builder)

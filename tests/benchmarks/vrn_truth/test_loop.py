@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import cells
 from benchmarks.vrn_truth import (
     bench,
-    cells,
     generator,
     marks,
     pools,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.vrn_truth import cells, experts, measures, pools, studies
+from benchmarks import cells
+from benchmarks.vrn_truth import experts, measures, pools, studies
 from data.builders.phantom import faults
 from data.errors import UserError
 

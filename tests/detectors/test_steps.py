@@ -1,5 +1,7 @@
 """Losses by hand, and steps that do not depend on how a batch is divided."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -75,8 +77,9 @@ def test_a_step_does_not_depend_on_how_its_rows_are_divided(rng):
             VAE(4, 4), losses.Variational(0.1), optimiser.adam(1e-3, 0.9, 0.999),
             Gradient(accumulate),
         )  # fmt: skip
-        state = steps.init_state(jax.random.key(0), (8, 8, 1), spec=spec)
-        step = jax.jit(lambda *args, spec=spec: steps.train_step(*args, spec=spec))
+        init = functools.partial(steps.init_state, image_shape=(8, 8, 1), spec=spec)
+        state = jax.jit(init)(jax.random.key(0))
+        step = jax.jit(functools.partial(steps.train_step, spec=spec))
         after, first = step(state, batch, jax.random.key(1))
         _, second = step(after, batch, jax.random.key(1))
         made.append((first, second))

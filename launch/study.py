@@ -48,7 +48,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     for name in names:
         for seed in range(config.seed, config.seed + GAN_SEEDS.value):
             folder = workdir / (f"{name}-seed{seed}" if len(names) > 1 else f"seed{seed}")
-            configs[folder] = repeated = ml_collections.ConfigDict(config)
+            configs[folder] = repeated = config.copy_and_resolve_references()
             repeated.seed = seed
             repeated.generate.generator = name
             validate.check(repeated)  # all of them before the first takes an hour

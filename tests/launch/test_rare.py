@@ -32,9 +32,12 @@ def settings(source, rare="nodule", healthy="healthy"):
         "data.per_class": json.dumps({rare: 8}),
         "translator.healthy": healthy,
         "generate.generator": "translator",
-        "generate.repeats": 3,
+        "generate.repeats": 5,
         "features.steps": 20,
-        "annotate.threshold": 0.6,  # of networks that have learnt little few images are negatives
+        # A translator that has learnt nothing yet leaves images healthy: seen by a classifier they
+        # are of the wrong class, while in themselves they are as real as can be.
+        "annotate.method": "consistency",
+        "annotate.threshold": 0.6,
         "extract.min_negatives": 8,
         "vrn.steps": 20,
         "filter.names": ("vrn", "discriminator"),
@@ -247,7 +250,7 @@ def test_what_can_be_no_pool_is_refused_before_anything_is_trained(
 ):
     shutil.copytree(translated / "data", tmp_path / "data")
     config = config.copy_and_resolve_references()
-    config.generate.first_per_class = 25
+    config.generate.first_per_class = 25  # of 15 sources
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=words):
         generate.check(config, tmp_path)

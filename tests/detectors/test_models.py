@@ -59,9 +59,9 @@ def test_the_unet_is_that_of_pytorch(shape):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x = jax.random.uniform(jax.random.key(0), shape, minval=-1)
     model = UNet(4)
-    params = jax.jit(model.init)(jax.random.key(1), x)["params"]
-    noise = iter(jax.random.split(jax.random.key(2), 999))
-    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(noise), p.shape), params)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(1), x)["params"]
+    params = jax.tree.map(lambda p: rng.normal(0, 0.3, p.shape).astype(np.float32), shapes)
     made = jax.jit(model.apply)({"params": params}, x)
     theirs = torch_unet(torch, params, torch.tensor(np.moveaxis(x, -1, 1)))
     assert made.shape == shape[:-1]

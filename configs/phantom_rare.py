@@ -32,5 +32,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.extract.min_negatives = 60
     config.filter.names = ("vrn", "random")
     config.target.arms = ("classical", "duplicate", "random", "vrn")
-    config.target.seeds = 5
+    config.target.strengths = (0.5,)
     return config

@@ -112,7 +112,13 @@ _ACCELERATOR = {
 
 
 def rows(platform: str, sizes: Sequence[int] = SIZES) -> list[Row]:
-    """The rows for 'cpu' or any other of JAX's platforms."""
+    """The rows for 'cpu' or any other of JAX's platforms, of those networks that a size has.
+
+    Raises:
+        KeyError: a size that no network has.
+    """
+    if unknown := set(sizes) - set(SIZES):
+        raise KeyError(min(unknown))
     table = _CPU if platform == "cpu" else _ACCELERATOR
     return [
         Row(kind, size, width, batch)

@@ -36,10 +36,10 @@ def get_config() -> ml_collections.ConfigDict:
     translator.targets = "other"
     # The heart lies on one side: no flip.
     translator.augment = ()
-    translator.steps = 2000
+    translator.steps = 3000
     translator.decay = 0.3
     translator.log_every = 20
-    translator.sample_every = translator.checkpoint_every = 250
+    translator.sample_every = translator.checkpoint_every = 500
     detector = config.detector
     detector.width = 8
     detector.batch = 8

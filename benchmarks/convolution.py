@@ -149,9 +149,9 @@ def measure_layer(layer: Layer, repeats: int) -> dict[str, dict[str, float]]:
     w = rng.standard_normal((*geometry.kernel, layer.inputs, layer.outputs)).astype(np.float32)
     y = rng.standard_normal((layer.batch, *geometry.out_size, layer.outputs)).astype(np.float32)
     forms = {
-        "F": (conv._forward, conv._forward_plain, (x, w)),
-        "T": (conv._input_gradient, conv._input_gradient_plain, (y, w)),
-        "W": (conv._filter_gradient, conv._filter_gradient_plain, (x, y)),
+        "F": (conv.forward, conv._forward_plain, (x, w)),
+        "T": (conv.input_gradient, conv._input_gradient_plain, (y, w)),
+        "W": (conv.filter_gradient, conv._filter_gradient_plain, (x, y)),
     }
     times = {}
     for which, (ours, plain, operands) in forms.items():

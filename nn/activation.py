@@ -29,8 +29,13 @@ def _forward(x: jax.Array, slope: float) -> tuple[jax.Array, jax.Array]:
     return y, y
 
 
+def gate(y: jax.Array, g: jax.Array, slope: float) -> jax.Array:
+    """Multiplies g by the derivative of `leaky_relu` where its result is y, of the same shape."""
+    return jnp.where(y > 0, g, slope * g)
+
+
 def _backward(slope: float, y: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(y > 0, g, slope * g),)
+    return (gate(y, g, slope),)
 
 
 leaky_relu.defvjp(_forward, _backward)

@@ -78,36 +78,36 @@ class Geometry:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _forward(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
+def forward(geometry: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
     """F: x [B, H, W, I], w [KH, KW, I, O] -> y [B, OH, OW, O]."""
     plain = functools.partial(_forward_plain, geometry)
-    return _by_platform(conv_cpu.forward(geometry, x.dtype), plain, x, w)
+    return by_platform(conv_cpu.forward(geometry, x.dtype), plain, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _input_gradient(
+def input_gradient(
     geometry: Geometry, y: jax.Array, w: jax.Array, onto: tuple[jax.Array, ...] = ()
 ) -> jax.Array:
     """T: y [B, OH, OW, O], w [KH, KW, I, O] -> x [B, H, W, I], plus images like x if given."""
     plain = functools.partial(_input_gradient_plain, geometry)
     cpu = conv_cpu.input_gradient(geometry, y.dtype, w.shape[2])
-    return _by_platform(cpu, plain, y, w, *onto)
+    return by_platform(cpu, plain, y, w, *onto)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _forked(geometry: Geometry, x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
     """F(x, w) and x, the gradient of which goes on top of what comes back for this x."""
-    return _forward(geometry, x, w), x
+    return forward(geometry, x, w), x
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
+def filter_gradient(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     plain = functools.partial(_filter_gradient_plain, geometry)
-    return _by_platform(conv_cpu.filter_gradient(geometry, x.dtype), plain, x, y)
+    return by_platform(conv_cpu.filter_gradient(geometry, x.dtype), plain, x, y)
 
 
-def _by_platform(
+def by_platform(
     cpu: conv_cpu.Form | None, default: conv_cpu.Form, *operands: jax.Array
 ) -> jax.Array:
     """The map in the form that suits the platform which the program is compiled for."""
@@ -150,36 +150,36 @@ def _filter_gradient_plain(geometry: Geometry, x: jax.Array, y: jax.Array) -> ja
     )
 
 
-_forward.defvjp(
-    lambda geometry, x, w: (_forward(geometry, x, w), (x, w)),
+forward.defvjp(
+    lambda geometry, x, w: (forward(geometry, x, w), (x, w)),
     lambda geometry, saved, g: (
-        _input_gradient(geometry, g, saved[1]),
-        _filter_gradient(geometry, saved[0], g),
+        input_gradient(geometry, g, saved[1]),
+        filter_gradient(geometry, saved[0], g),
     ),
 )
 _forked.defvjp(
     lambda geometry, x, w: (_forked(geometry, x, w), (x, w)),
     lambda geometry, saved, g: (
-        _input_gradient(geometry, g[0], saved[1], (g[1],)),
-        _filter_gradient(geometry, saved[0], g[0]),
+        input_gradient(geometry, g[0], saved[1], (g[1],)),
+        filter_gradient(geometry, saved[0], g[0]),
     ),
 )
-_input_gradient.defvjp(
+input_gradient.defvjp(
     lambda geometry, y, w, onto=(): (
-        _input_gradient(geometry, y, w, onto),
+        input_gradient(geometry, y, w, onto),
         (y, w, (None,) * len(onto)),
     ),
     lambda geometry, saved, g: (
-        _forward(geometry, g, saved[1]),
-        _filter_gradient(geometry, g, saved[0]),
+        forward(geometry, g, saved[1]),
+        filter_gradient(geometry, g, saved[0]),
         tuple(g for _ in saved[2]),
     ),
 )
-_filter_gradient.defvjp(
-    lambda geometry, x, y: (_filter_gradient(geometry, x, y), (x, y)),
+filter_gradient.defvjp(
+    lambda geometry, x, y: (filter_gradient(geometry, x, y), (x, y)),
     lambda geometry, saved, g: (
-        _input_gradient(geometry, saved[1], g),
-        _forward(geometry, saved[0], g),
+        input_gradient(geometry, saved[1], g),
+        forward(geometry, saved[0], g),
     ),
 )
 
@@ -205,21 +205,25 @@ def _strides(strides: int | tuple[int, ...], size: tuple[int, ...]) -> tuple[int
     return (strides,) * len(size) if isinstance(strides, int) else strides
 
 
-def _geometry(
-    x: jax.Array, w: jax.Array, strides: int | tuple[int, ...], padding: Padding
+def geometry_of(
+    shape: tuple[int, ...], w: jax.Array, strides: int | tuple[int, ...], padding: Padding
 ) -> Geometry:
-    """That of a convolution of images x with a kernel w, which must take as many channels."""
-    size, kernel = x.shape[1:-1], w.shape[:-2]
-    if len(size) != len(kernel) or x.shape[-1] != w.shape[-2]:
+    """That of a convolution of images of a shape with a kernel w, which must take their channels.
+
+    Raises:
+      ValueError: it takes another number of axes or channels.
+    """
+    size, kernel = shape[1:-1], w.shape[:-2]
+    if len(size) != len(kernel) or shape[-1] != w.shape[-2]:
         raise ValueError(
             f"a kernel {w.shape} takes {w.shape[-2]} channels along {len(kernel)} axes, not images "
-            f"{x.shape}"
+            f"{shape}"
         )
     strides = _strides(strides, size)
     return Geometry(size, kernel, strides, _pads(padding, size, kernel, strides))
 
 
-def _met(geometry: Geometry, w: jax.Array) -> tuple[Geometry, jax.Array]:
+def met(geometry: Geometry, w: jax.Array) -> tuple[Geometry, jax.Array]:
     """The same convolution without the edges of the kernel that never meet an image.
 
     A kernel of 4x4 that halves images of 2x2 has twelve such taps of sixteen, and as one of many
@@ -260,13 +264,13 @@ def conv(
     Raises:
       ValueError: the kernel takes another number of axes or channels.
     """
-    geometry = _geometry(x, w, strides, padding)
+    geometry = geometry_of(x.shape, w, strides, padding)
     if set(geometry.kernel) == {1} and set(geometry.pads) == {(0, 0)}:
         # What the strides jump over is never read; without it this is a product of matrices.
         x = x[:, *(slice(None, None, stride) for stride in geometry.strides)]
-        geometry = _geometry(x, w, 1, padding)
-    geometry, w = _met(geometry, w)
-    return _forward(geometry, x, w)
+        geometry = geometry_of(x.shape, w, 1, padding)
+    geometry, w = met(geometry, w)
+    return forward(geometry, x, w)
 
 
 def forked_conv(
@@ -294,7 +298,7 @@ def forked_conv(
     Raises:
       ValueError: the kernel takes another number of axes or channels.
     """
-    geometry, w = _met(_geometry(x, w, strides, padding), w)
+    geometry, w = met(geometry_of(x.shape, w, strides, padding), w)
     return _forked(geometry, x, w)
 
 
@@ -332,8 +336,8 @@ def conv_transpose(
             f"a {size} image convolved with kernel {kernel}, strides {strides}, padding {padding}"
             f" is {geometry.out_size}, not {y.shape[1:-1]}: give conv_transpose another size"
         )
-    geometry, w = _met(geometry, w)
-    return _input_gradient(geometry, y, w)
+    geometry, w = met(geometry, w)
+    return input_gradient(geometry, y, w)
 
 
 class Conv(nn.Module):

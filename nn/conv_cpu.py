@@ -63,6 +63,30 @@ def filter_gradient(geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     return _one_product if one_tap and geometry.out_size == geometry.size else None
 
 
+def rectified(geometry: "Geometry", dtype: jnp.dtype, slope: float, w: jax.Array) -> Form | None:
+    """How to compute F of x and w, with a bias and a leaky ReLU, in one pass if there is a way."""
+    if _winograd_or_none(geometry, dtype, geometry.out_size, w):
+        return None
+    return functools.partial(native.rectified, geometry, slope)
+
+
+def gated(geometry: "Geometry", dtype: jnp.dtype, slope: float, w: jax.Array) -> Form | None:
+    """How to compute T of y and w, times a leaky ReLU's derivative, in one pass if there is one."""
+    spread = geometry.strides != (1, 1) and w.shape[2] < _FEW
+    if spread or _winograd_or_none(geometry, dtype, geometry.size, w):
+        return None
+    return functools.partial(native.gated, geometry, slope)
+
+
+def _winograd_or_none(
+    geometry: "Geometry", dtype: jnp.dtype, size: tuple[int, ...], w: jax.Array
+) -> bool:
+    """Whether the library's direct form, which can do more in its pass, is not what serves."""
+    if len(size) != 2 or not build.computes(dtype):
+        return True
+    return native.winograd(geometry, native.IMAGE, size, w.shape[2:])
+
+
 def _of_volumes(form: Form, geometry: "Geometry", dtype: jnp.dtype) -> Form | None:
     computes = len(geometry.size) == 3 and build.computes(dtype)
     return functools.partial(form, geometry) if computes else None

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from gan.models.projection import class_term
-from nn.activation import leaky_relu
-from nn.conv import Conv, ConvTranspose
+from nn.conv import ConvTranspose
 from nn.norm import ClassGroupNorm
 from nn.precision import Dtype, widen
+from nn.rectified import rectified_convs
 
 SIZES = (16, 32, 64, 128)
 _SMALLEST = 4
@@ -98,9 +98,15 @@ class Discriminator(nn.Module):
         expected = (self.size, self.size, self.channels)
         if x.shape[1:] != expected:
             raise ValueError(f"the discriminator takes images {expected}, not {x.shape[1:]}")
-        for width in widths(self.size, self.width):
-            conv = Conv(width, kernel=4, stride=2, kernel_init=_init, dtype=self.dtype)
-            x = leaky_relu(conv(x), 0.2)
+        x = rectified_convs(
+            x,
+            widths(self.size, self.width),
+            kernel=4,
+            stride=2,
+            slope=0.2,
+            kernel_init=_init,
+            dtype=self.dtype,
+        )
         features = widen(x).reshape(x.shape[0], -1)
         unconditional = nn.Dense(1, kernel_init=_init, name="realness")(features)[:, 0]
         embedding = self.param("class_embedding", _init, (self.num_classes, features.shape[-1]))

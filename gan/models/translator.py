@@ -11,10 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from nn.activation import leaky_relu
 from nn.conv import Conv, ConvTranspose
 from nn.norm import GroupNorm
 from nn.precision import Dtype, widen
+from nn.rectified import rectified_convs
 
 # How the last convolution's result d, and the input x, become the translated image.
 OUTPUTS = ("plain", "tanh", "clip", "atanh", "blend")
@@ -140,10 +140,10 @@ class Discriminator(nn.Module):
         if shortest < _SMALLEST:
             raise ValueError(f"the discriminator takes images from {_SMALLEST} px, not {shortest}")
         halvings = min(HALVINGS, shortest.bit_length() - 1)
-        conv = functools.partial(Conv, kernel_init=_init_discriminator, dtype=self.dtype)
-        for index in range(halvings):
-            x = leaky_relu(conv(self.width * 2**index, 4, 2)(x), 0.01)
-        real = conv(1, use_bias=False, name="realness")(x)
+        layer = {"kernel_init": _init_discriminator, "dtype": self.dtype}
+        features = [self.width * 2**index for index in range(halvings)]
+        x = rectified_convs(x, features, kernel=4, stride=2, slope=0.01, **layer)
+        real = Conv(1, use_bias=False, name="realness", **layer)(x)
         # A convolution whose kernel is as large as the image is a product.
         features = widen(x).reshape(len(x), -1)
         domain = nn.Dense(

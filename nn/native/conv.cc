@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -86,7 +87,7 @@ void Append(std::vector<Segment>& all, int64_t source, int64_t row, int64_t chan
 // vector of the source's channels at a time.
 template <int P>
 void GatherOne(const Pixel* pixels, const Segment* first, const Segment* last, const float* weights,
-               int64_t channel, bool add) {
+               int64_t channel, bool add, const After& after) {
   Tile<P, 1> tile;
   tile.Clear();
   float rest[P] = {};
@@ -106,7 +107,8 @@ void GatherOne(const Pixel* pixels, const Segment* first, const Segment* last, c
   for (int p = 0; p < P; ++p) {
     float sum = rest[p];
     for (int l = 0; l < kLanes; ++l) sum += tile.sum[p][0][l];
-    pixels[p].result[channel] = add ? pixels[p].result[channel] + sum : sum;
+    float* const to = pixels[p].result + channel;
+    *to = after(add ? *to + sum : sum, to, channel);
   }
 }
 
@@ -121,7 +123,8 @@ constexpr int kRow = 16, kColumn = 8;
 // are rows of kTaps taps: a number that is read once goes to all pixels whose taps meet it.
 template <int P>
 void GatherRow(const float* source, float* result, int64_t step, const Segment* first,
-               const Segment* last, const float* panel, int64_t valid, bool add) {
+               const Segment* last, const float* panel, int64_t valid, bool add,
+               const After& after) {
   Tile<P, 1> tile;
   tile.Clear();
   for (const Segment* segment = first; segment != last; ++segment) {
@@ -139,7 +142,7 @@ void GatherRow(const float* source, float* result, int64_t step, const Segment* 
       }
     }
   }
-  tile.Store([&](int p) { return result + p * step; }, valid, add);
+  tile.Store([&](int p) { return result + p * step; }, valid, add, after);
 }
 
 // ------------------------------------------------------------------------------------- scatter: W
@@ -235,10 +238,13 @@ void PackOne(const float* w, float* packed, int64_t taps, int64_t sources, int64
                                : w[(t * sources + c) * results + r];
 }
 
-// Where images `onto` are given, they lie where the result does, and sums go on top of them.
-ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::RemainingArgs onto,
+// A third operand is, as `third` says, `onto`: images that lie where the result does, and sums go on
+// top of them; `bias`: it is added, and a leaky ReLU of that slope follows; or `gate`: a leaky ReLU's
+// result, whose derivative the result is multiplied by.
+ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::RemainingArgs more,
                       Result result, Result packed, ffi::Span<const int64_t> strides,
-                      ffi::Span<const int64_t> lows, bool transposed) {
+                      ffi::Span<const int64_t> lows, bool transposed, std::string_view third,
+                      float slope) {
   const auto from = source.dimensions(), to = result->dimensions(), w = weights.dimensions();
   const int64_t images = from[0], channels = from[3], outputs = to[3], taps = w[0] * w[1];
   const int64_t blocks = Ceil(outputs, kBlock);
@@ -247,6 +253,13 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::Re
     return ffi::Error::InvalidArgument("the buffer for packed weights is too small");
 
   if (images == 0) return ffi::Error::Success();
+
+  const bool onto = third == "onto";
+  After follows;
+  if (third == "bias") follows.bias = more.get<Image>(0)->typed_data();
+  if (third == "gate") follows.gate = more.get<Image>(0)->typed_data();
+  follows.result = result->typed_data();
+  follows.slope = slope;
 
   const bool single = outputs < kFew && channels >= kLanes;
   if (single)
@@ -285,6 +298,8 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::Re
     for (int64_t b = blocks * split / splits; b < blocks * (split + 1) / splits; ++b) {
       const Block block(b, outputs);
       const float* panel = packed->typed_data() + block.first * taps * channels;
+      After of_block = follows;
+      if (of_block.bias) of_block.bias += block.first;
       for (const Group& group : groups) {
         const auto &down = group.rows->lines, &across = group.columns->lines;
         const int64_t pixels = (end - begin) * down.size() * across.size();
@@ -294,11 +309,12 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::Re
                              across.size() > 1 &&
                              across[1].source - across[0].source == pixel.source &&
                              across[1].result - across[0].result == pixel.result;
-        bool add = onto.size() > 0;
+        bool add = onto;
         for (const Segment* segment = group.segments.data(); segment != last || !add; add = true) {
           const Segment* const begun = segment;
           for (int64_t rows = 0; segment != last && rows + segment->length <= kChunk; ++segment)
             rows += segment->length;
+          const After after = segment == last ? of_block : After();
           const float* read = source.typed_data() + begin * from[1] * row.source;
           float* written = result->typed_data() + begin * to[1] * row.result + block.first;
           if (rowwise && std::all_of(begun, segment, [](const Segment& one) {
@@ -311,7 +327,7 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::Re
                   WithHeight<kRow, 1>(std::min(height, wide - x), [&](auto P, auto) {
                     GatherRow<P>(read + y.source + across[x].source,
                                  written + y.result + across[x].result, outputs, begun, segment,
-                                 panel, block.valid, add);
+                                 panel, block.valid, add, after);
                   });
               read += from[1] * row.source, written += to[1] * row.result;
             }
@@ -332,13 +348,13 @@ ffi::Error GatherImpl(ffi::ThreadPool pool, Image source, Image weights, ffi::Re
             left -= count;
             if (!single) {
               WithTile(count, block.vectors, [&](auto P, auto V) {
-                Gather<P, V>(tile, begun, segment, panel, block.valid, add);
+                Gather<P, V>(tile, begun, segment, panel, block.valid, add, after);
               });
               continue;
             }
             for (int64_t o = 0; o < outputs; ++o)
               WithHeight<Height(1), 1>(count, [&](auto P, auto) {
-                GatherOne<P>(tile, begun, segment, panel + o * taps * channels, o, add);
+                GatherOne<P>(tile, begun, segment, panel + o * taps * channels, o, add, after);
               });
           }
         }
@@ -461,7 +477,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_gather, vrn::GatherImpl,
                                   .Ret<vrn::Image>()
                                   .Attr<vrn::ffi::Span<const int64_t>>("strides")
                                   .Attr<vrn::ffi::Span<const int64_t>>("lows")
-                                  .Attr<bool>("transposed"));
+                                  .Attr<bool>("transposed")
+                                  .Attr<std::string_view>("third")
+                                  .Attr<float>("slope"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(vrn_conv_scatter, vrn::ScatterImpl,
                               vrn::ffi::Ffi::Bind()

@@ -7,7 +7,7 @@ They take the geometry and operands of `nn.conv` and return the same values. `co
 import dataclasses
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ _SMALL = 2**17
 _FEW = 8  # channels that do not fill a vector
 # From how many channels, and which height and width of a result (of W: of y) on Winograd's form is
 # the faster one: below, it has more additions to pay than multiplications to save.
-_IMAGE, _KERNEL = (32, 4), (16, 8)
+IMAGE, _KERNEL = (32, 4), (16, 8)
 # Numbers of a Winograd patch, and channels of a kernel's part that one thread sums up.
 _PATCH, _PART = 16, 64
 
@@ -42,6 +42,22 @@ def input_gradient(geometry: "Geometry", y: jax.Array, w: jax.Array, *onto: jax.
     return _gather(geometry, y, w, (*geometry.size, w.shape[2]), *onto, transposed=True)
 
 
+def rectified(
+    geometry: "Geometry", slope: float, x: jax.Array, w: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """F, the bias [O], and a leaky ReLU: x [B, H, W, I], w [KH, KW, I, O] -> [B, OH, OW, O]."""
+    shape = (*geometry.out_size, w.shape[3])
+    return _gather(geometry, x, w, shape, bias, transposed=False, third="bias", slope=slope)
+
+
+def gated(
+    geometry: "Geometry", slope: float, y: jax.Array, w: jax.Array, gate: jax.Array
+) -> jax.Array:
+    """T, times the derivative of a leaky ReLU whose result `gate` [B, H, W, I] is."""
+    shape = (*geometry.size, w.shape[2])
+    return _gather(geometry, y, w, shape, gate, transposed=True, third="gate", slope=slope)
+
+
 def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Array:
     """W: x [B, H, W, I], y [B, OH, OW, O] -> w [KH, KW, I, O]."""
     shape = (*geometry.kernel, x.shape[3], y.shape[3])
@@ -49,7 +65,7 @@ def filter_gradient(geometry: "Geometry", x: jax.Array, y: jax.Array) -> jax.Arr
         # Few channels of y fill no vector: x and y change places, and the kernel's taps turn round.
         turned = dataclasses.replace(geometry, size=geometry.out_size, pads=geometry.reverse_pads)
         return jnp.flip(filter_gradient(turned, y, x), (0, 1)).swapaxes(2, 3)
-    if _winograd(geometry, _KERNEL, geometry.out_size, shape[2:]):
+    if winograd(geometry, _KERNEL, geometry.out_size, shape[2:]):
         chunks = -(-shape[2] // _PART) * -(-shape[3] // _PART)
         parts = -(-4 * _threads() // chunks)
         scratch = parts * _PATCH * shape[2] * shape[3]
@@ -65,30 +81,33 @@ def _gather(
     source: jax.Array,
     w: jax.Array,
     shape: tuple[int, ...],
-    *onto: jax.Array,
+    *more: jax.Array,
     transposed: bool,
+    third: str = "onto",
+    slope: float = 1.0,
 ) -> jax.Array:
-    shape, channels = (len(source), *shape), source.shape[3]
-    if _winograd(geometry, _IMAGE, shape[1:3], (channels, shape[3])):
-        scratch, window = _PATCH * channels * shape[3], {"lows": _lows(geometry)}
-        return _call(
-            TARGETS[2],
-            source,
-            w,
-            *onto,
-            shape=shape,
-            scratch=scratch,
-            **window,
-            transposed=transposed,
-        )
-    packed = w.shape[0] * w.shape[1] * channels * (-(-shape[3] // _lanes()) * _lanes())
-    window = _window(geometry)
-    return _call(
-        TARGETS[0], source, w, *onto, shape=shape, scratch=packed, **window, transposed=transposed
+    """F or T; `third` says what `more` is, as `conv.cc` has it."""
+    call = functools.partial(
+        _call, shape=(len(source), *shape), onto=third == "onto", transposed=transposed
+    )
+    channels = (source.shape[3], shape[2])
+    if winograd(geometry, IMAGE, shape[:2], channels) and third == "onto":
+        scratch = _PATCH * channels[0] * channels[1]
+        return call(TARGETS[2], source, w, *more, scratch=scratch, lows=_lows(geometry))
+    packed = w.shape[0] * w.shape[1] * channels[0] * (-(-channels[1] // _lanes()) * _lanes())
+    return call(
+        TARGETS[0],
+        source,
+        w,
+        *more,
+        scratch=packed,
+        **_window(geometry),
+        third=third if more else "",
+        slope=np.float32(slope),
     )
 
 
-def _winograd(
+def winograd(
     geometry: "Geometry", least: tuple[int, int], size: tuple[int, ...], channels: tuple[int, ...]
 ) -> bool:
     """Whether there is a Winograd form and it is the faster one."""
@@ -114,14 +133,15 @@ def _call(
     *operands: jax.Array,
     shape: tuple[int, ...],
     scratch: int,
-    **attributes: np.ndarray | bool,
+    onto: bool = False,
+    **attributes: Any,
 ) -> jax.Array:
     """Calls the library with `scratch` numbers of memory beside the result.
 
-    A third operand has the result's place.
+    With `onto` a third operand, if there is one, has the result's place.
     """
     results = [jax.ShapeDtypeStruct(size, jnp.float32) for size in (shape, (scratch,))]
-    places = {2: 0} if len(operands) > 2 else None
+    places = {2: 0} if onto and len(operands) > 2 else None
     call = jax.ffi.ffi_call(target, results, vmap_method="sequential", input_output_aliases=places)
     return call(*operands, **attributes)[0]
 

@@ -27,6 +27,25 @@ constexpr int Height(int vectors) { return vectors > 2 || kVectors == 2 ? 6 : 12
 // Floats in a line of the cache.
 constexpr int64_t kLine = 16;
 
+// What is done with a number of the result while it is in a register.
+struct After {
+  const float* bias = nullptr;  // of the first channel: is added, and a leaky ReLU follows
+  const float* gate = nullptr;  // a leaky ReLU's result as far from here as the sum from `result`:
+  const float* result = nullptr;  // its derivative is multiplied by
+  float slope = 1;
+
+  // A vector or a single number, which goes `to` there and belongs to that channel of the block.
+  template <typename T>
+  T operator()(T sum, const float* to, int64_t channel) const {
+    if (bias) {
+      sum += At<T>(bias + channel);
+      return sum > 0 ? sum : slope * sum;
+    }
+    if (gate) return At<T>(gate + (to - result)) > 0 ? sum : slope * sum;
+    return sum;
+  }
+};
+
 // The accumulators of a tile, stored to rows of which only `valid` floats exist.
 template <int P, int V>
 struct Tile {
@@ -37,19 +56,19 @@ struct Tile {
       for (int v = 0; v < V; ++v) sum[p][v] = Vec{};
   }
 
-  // Puts the sums in place of what is there or, to `add`, on top of it. Sums of pieces round less
-  // than one long sum.
+  // Puts the sums in place of what is there or, to `add`, on top of it, and what comes `after` that.
+  // Sums of pieces round less than one long sum.
   template <typename Row>
-  void Store(const Row& row, int64_t valid, bool add) const {
+  void Store(const Row& row, int64_t valid, bool add, const After& after = {}) const {
     for (int p = 0; p < P; ++p)
       for (int v = 0; v < V; ++v) {
         float* to = row(p) + v * kLanes;
         if (valid >= (v + 1) * kLanes) {
           Vec& there = *reinterpret_cast<Vec*>(to);
-          there = add ? there + sum[p][v] : sum[p][v];
+          there = after.template operator()<Vec>(add ? there + sum[p][v] : sum[p][v], to, v * kLanes);
         } else {
           for (int64_t l = 0; l < kLanes && v * kLanes + l < valid; ++l)
-            to[l] = add ? to[l] + sum[p][v][l] : sum[p][v][l];
+            to[l] = after(add ? to[l] + sum[p][v][l] : sum[p][v][l], to + l, v * kLanes + l);
         }
       }
   }
@@ -71,7 +90,7 @@ struct Pixel {
 // Adds segments [first, last) of P pixels up, V vectors wide.
 template <int P, int V>
 void Gather(const Pixel* pixels, const Segment* first, const Segment* last, const float* panel,
-            int64_t valid, bool add) {
+            int64_t valid, bool add, const After& after = {}) {
   Tile<P, V> tile;
   tile.Clear();
   for (const Segment* segment = first; segment != last; ++segment) {
@@ -89,7 +108,7 @@ void Gather(const Pixel* pixels, const Segment* first, const Segment* last, cons
       }
     }
   }
-  tile.Store([&](int p) { return pixels[p].result; }, valid, add);
+  tile.Store([&](int p) { return pixels[p].result; }, valid, add, after);
 }
 
 // Pixels side by side that a strip meets: where x and the packed y of the first one are.

@@ -262,7 +262,7 @@ def test_a_kernel_loses_the_edges_that_meet_no_image(size, kernel, stride):
             continue
         geometry = Geometry((size,), (kernel,), (stride,), (pads,))
         w = jnp.arange(kernel)[:, None, None]
-        cut, left = conv_lib._met(geometry, w)
+        cut, left = conv_lib.met(geometry, w)
         windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.ones(size), pads), kernel)
         met = np.flatnonzero(windows[::stride].any(0))
         expected = range(met[0], met[-1] + 1) if len(met) else range(kernel)

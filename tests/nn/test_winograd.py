@@ -35,7 +35,7 @@ MAPS = ("forward", "input_gradient", "filter_gradient")
 @pytest.fixture
 def everywhere(monkeypatch):
     """Takes Winograd's form wherever there is one."""
-    monkeypatch.setattr(native, "_IMAGE", (0, 0))
+    monkeypatch.setattr(native, "IMAGE", (0, 0))
     monkeypatch.setattr(native, "_KERNEL", (0, 0))
 
 

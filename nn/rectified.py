@@ -103,7 +103,8 @@ def _stack_backward(geometries, slope, saved, g):
     g, found = gate(images[-1], g, slope), []
     for geometry, w, x in zip(geometries[:0:-1], kernels[:0:-1], images[-2:0:-1], strict=True):
         found.append(_of_parameters(geometry, x, g))
-        g = _gated(geometry, slope, g, w, x)
+        # The sign of x has no derivative; zeros in its place would go back through all layers.
+        g = _gated(geometry, slope, g, w, jax.lax.stop_gradient(x))
     found.append(_of_parameters(geometries[0], images[0], g))
     return conv.input_gradient(geometries[0], g, kernels[0]), *zip(*found[::-1], strict=True)
 

@@ -140,6 +140,18 @@ def test_a_discriminator_passes_over_no_image_but_in_its_convolutions():
     assert not any(image in line for line in rectifiers for image in images)
 
 
+@pytest.mark.skipif(not build.computes(jnp.float32), reason="nn/native is not compiled")
+def test_a_gradient_penalty_takes_no_zeros_back_through_the_layers():
+    (stack, _), params, x = stacks("dcgan", jnp.float32, SLOPE)
+
+    def penalty(params):
+        return jnp.square(jax.grad(lambda x: stack.apply(params, x).sum())(x)).sum()
+
+    program = jax.jit(jax.grad(penalty)).lower(params).compile().as_text()
+    # One for each kernel, by which the gradient of the images was made.
+    assert program.count('custom_call_target="vrn_conv_scatter"') == len(stack.features)
+
+
 def test_winograds_layers_are_rectified_behind_their_pass():
     shape = (1, 8, 8, 32)
     w = jnp.zeros((3, 3, 32, 32))

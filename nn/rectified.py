@@ -139,26 +139,30 @@ def rectified_convs(
     Returns:
       The last layer's images [B, OH, OW, O], or volumes.
     """
-    kernels, biases, geometries = [], [], []
-    shape = x.shape
+    layers, shape = [], x.shape
     for index, channels in enumerate(features):
-        size = (*(kernel,) * (x.ndim - 2), shape[-1], channels)
-        w, b = _Parameters(size, kernel_init, name=f"Conv_{index}")()
-        w, b = cast(dtype, w, b)
-        geometry, w = conv.met(conv.geometry_of(shape, w, stride, "SAME"), w)
-        shape = (*shape[:1], *geometry.out_size, channels)
-        kernels.append(w), biases.append(b), geometries.append(geometry)
+        layer = RectifiedConv(channels, kernel, stride, kernel_init, dtype, name=f"Conv_{index}")
+        layers.append(layer(shape))
+        shape = (shape[0], *layers[-1][0].out_size, channels)
+    geometries, kernels, biases = zip(*layers, strict=True)
     (x,) = cast(dtype, x)
-    return _stack(tuple(geometries), slope, x, tuple(kernels), tuple(biases))
+    return _stack(geometries, slope, x, kernels, biases)
 
 
-class _Parameters(nn.Module):
-    """Those of one layer: its kernel of a shape, and a bias that begins at zero."""
+class RectifiedConv(nn.Module):
+    """What one layer is: its geometry, and its parameters in the type of the products."""
 
-    shape: tuple[int, ...]
+    features: int
+    kernel: int
+    stride: int
     kernel_init: nn.initializers.Initializer
+    dtype: Dtype
 
     @nn.compact
-    def __call__(self) -> tuple[jax.Array, jax.Array]:
-        kernel = self.param("kernel", self.kernel_init, self.shape)
-        return kernel, self.param("bias", nn.initializers.zeros_init(), self.shape[-1:])
+    def __call__(self, shape: tuple[int, ...]) -> tuple[Geometry, jax.Array, jax.Array]:
+        """For images of a shape [B, *S, C]: geometry, kernel [*K, C, features], bias [features]."""
+        size = (*(self.kernel,) * (len(shape) - 2), shape[-1], self.features)
+        w = self.param("kernel", self.kernel_init, size)
+        b = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        w, b = cast(self.dtype, w, b)
+        return *conv.met(conv.geometry_of(shape, w, self.stride, "SAME"), w), b

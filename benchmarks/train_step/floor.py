@@ -38,11 +38,13 @@ def _walk(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
 
 
 def _alone(eqn: JaxprEqn) -> JaxprEqn:
-    """The product without images that its result would be added to (`nn.native.conv`)."""
-    if not eqn.params.get("input_output_aliases"):
+    """The product without what it does in its pass beside multiplying (`nn.native.conv`)."""
+    if len(eqn.invars) == _FACTORS:
         return eqn
     layouts = eqn.params["input_layouts"]
+    said = ((name, "" if name == "third" else value) for name, value in eqn.params["attributes"])
     params = eqn.params | {
+        "attributes": tuple(said),
         "input_output_aliases": (),
         "input_layouts": None if layouts is None else layouts[:_FACTORS],
     }

@@ -5,6 +5,7 @@ compiler's own count is of the form it chose, which may do more (padded kernels,
 this one is the measure of both sides and that one is kept beside it.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +15,9 @@ import jax.numpy as jnp
 from benchmarks.train_step import rows
 from benchmarks.train_step.ours import Work
 from nn.conv import Conv, ConvTranspose
+from nn.rectified import RectifiedConv
+
+_LAYERS = (Conv, ConvTranspose, RectifiedConv, nn.Dense)
 
 
 class Products(NamedTuple):
@@ -42,22 +46,28 @@ def products(module: nn.Module, *inputs: jax.ShapeDtypeStruct, joined: int = 0) 
     def count(run: Any, args: Any, kwargs: Any, context: Any) -> Any:
         nonlocal every, first
         result, layer = run(*args, **kwargs), context.module
-        if isinstance(layer, Conv | ConvTranspose | nn.Dense) and context.method_name == "__call__":
-            x = args[0]
-            per_place = x.shape[-1] * layer.features
-            if isinstance(layer, Conv | ConvTranspose):
-                per_place *= layer.kernel**2
-            y = result[0] if isinstance(result, tuple) else result  # of a fork
-            # A transposed convolution multiplies at the places of its input.
-            places = x if isinstance(layer, ConvTranspose) else y
-            here = per_place * places.size // places.shape[-1]
-            every += here
-            first += here if (x.ndim, x.shape[-1]) == (len(entry), entry[-1]) else 0
+        if context.method_name != "__call__" or not isinstance(layer, _LAYERS):
+            return result
+        read, places = _places(layer, args[0], result)
+        here = read[-1] * layer.features * places
+        here *= 1 if isinstance(layer, nn.Dense) else layer.kernel**2
+        every += here
+        first += here if (len(read), read[-1]) == (len(entry), entry[-1]) else 0
         return result
 
     with nn.intercept_methods(count):
         jax.eval_shape(lambda *args: module.init(jax.random.key(0), *args), *inputs)
     return Products(every, first)
+
+
+def _places(layer: nn.Module, given: Any, result: Any) -> tuple[tuple[int, ...], int]:
+    """The shape that a layer reads, and at how many places it multiplies."""
+    if isinstance(layer, RectifiedConv):
+        return given, given[0] * math.prod(result[0].out_size)
+    y = result[0] if isinstance(result, tuple) else result  # of a fork
+    # A transposed convolution multiplies at the places of its input.
+    shape = given.shape if isinstance(layer, ConvTranspose) else y.shape
+    return given.shape, math.prod(shape[:-1])
 
 
 def needed(work: Work) -> int:

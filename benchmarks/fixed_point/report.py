@@ -1,4 +1,4 @@
-"""Measurements as a table in Markdown: a row for each method, mean and deviation over seeds."""
+"""Measurements as a table in Markdown: a column for each method, mean and deviation over seeds."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,8 @@ Result = Mapping[str, Any]
 Value = Callable[[Result], Any]  # a number, or one with its interval
 
 
-class Column(NamedTuple):
-    """What a column shows of a result, and with how many digits."""
+class Row(NamedTuple):
+    """What a row shows of a result, and with how many digits."""
 
     name: str
     value: Value
@@ -37,24 +37,25 @@ def _found(rate: float, binary: str = "threshold") -> Value:
     return _of("localisation", binary, str(rate), "mean")
 
 
-COLUMNS = (
-    Column("AUC by the score that validation chose", lambda r: r["auc"][r["score"]]),
-    Column("AUC by the largest change", _of("auc", "max", "mean")),
-    Column("AUC by the network itself", _of("auc", "network", "mean")),
-    Column("AUC within slice heights", lambda r: r["matched"][r["score"]]),
-    Column("sensitivity at 0.5 FP", _found(0.5)),
-    Column("1 FP", _of("localisation", "threshold", "1.0")),
-    Column("2 FP", _found(2.0)),
-    Column("two colours, 1 FP", _found(1.0, "two_means")),
-    Column("pixel AP", _of("pixel_ap")),
-    Column("Dice", _of("dice")),
-    Column("change outside", _of("off_target", "outside"), 4),
-    Column("inside", _of("off_target", "inside"), 4),
-    Column("G(x, own) - x", _of("fixed_point"), 4),
-    Column("L1 to the twin", _of("twin", "after", "distance"), 4),
-    Column("before", _of("twin", "before", "distance"), 4),
-    Column("SSIM to the twin", _of("twin", "after", "ssim")),
-    Column("before", _of("twin", "before", "ssim")),
+ROWS = (
+    Row("AUC by the score that validation chose", lambda r: r["auc"][r["score"]]),
+    Row("AUC by the largest change", _of("auc", "max", "mean")),
+    Row("AUC by the network itself", _of("auc", "network", "mean")),
+    Row("AUC within slice heights", lambda r: r["matched"][r["score"]]),
+    Row("AUC by the height alone", _of("height")),
+    Row("sensitivity at 0.5 FP", _found(0.5)),
+    Row("at 1 FP", _of("localisation", "threshold", "1.0")),
+    Row("at 2 FP", _found(2.0)),
+    Row("by two colours, at 1 FP", _found(1.0, "two_means")),
+    Row("average precision of pixels", _of("pixel_ap")),
+    Row("Dice", _of("dice")),
+    Row("mean change outside lesions", _of("off_target", "outside"), 4),
+    Row("inside", _of("off_target", "inside"), 4),
+    Row("\\|G(x, own) - x\\|", _of("fixed_point"), 4),
+    Row("distance to the healthy twin", _of("twin", "after", "distance"), 4),
+    Row("before", _of("twin", "before", "distance"), 4),
+    Row("SSIM with it", _of("twin", "after", "ssim")),
+    Row("before", _of("twin", "before", "ssim")),
 )
 
 
@@ -76,23 +77,21 @@ def text(values: Sequence[Any], digits: int) -> str:
 
 
 def table(results: Mapping[str, Sequence[Result]]) -> str:
-    """One row per method, of its results, one for each seed; '-' where it has no such number.
+    """One column per method, of its results, one for each seed; '-' where it has no such number.
 
     What no method has is left out.
     """
-    columns = [
-        (column.name, [_shown(column, found) for found in results.values()]) for column in COLUMNS
-    ]
-    columns = [(name, shown) for name, shown in columns if set(shown) != {"-"}]
-    rows = [["", *(name for name, _ in columns)], ["---"] * (len(columns) + 1)]
-    for i, method in enumerate(results):
-        rows.append([method, *(shown[i] for _, shown in columns)])
+    rows = [["", *results], ["---"] * (len(results) + 1)]
+    for row in ROWS:
+        shown = [_shown(row, found) for found in results.values()]
+        if set(shown) != {"-"}:
+            rows.append([row.name, *shown])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _shown(column: Column, found: Sequence[Result]) -> str:
+def _shown(row: Row, found: Sequence[Result]) -> str:
     try:
-        return text([column.value(result) for result in found], column.digits)
+        return text([row.value(result) for result in found], row.digits)
     except KeyError:
         return "-"
 

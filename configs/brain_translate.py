@@ -4,7 +4,8 @@ Command:   python -m launch.prepare --config=configs/brain_translate.py --workdi
                --config.data.source=npz:PATH/brain_lgg_64.npz
            python -m launch.train_translator --config=configs/brain_translate.py \
                --workdir=runs/brain
-Hardware, time and score:  not measured
+Hardware, time and score:  not measured; a short training of a small network:
+           docs/results/fixed_point.md
 Data:      Buda et al. 2019 (doi:10.1016/j.compbiomed.2019.05.002), lower-grade gliomas of TCGA;
            `brain_lgg_64.npz` holds images, labels, patients and masks of three splits
 """

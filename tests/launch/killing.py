@@ -44,8 +44,8 @@ def kill_and_compare(name: str, folder: pathlib.Path, kills: int, seed: int) -> 
       AssertionError: the two do not end with the same state and the same metrics, or the training
         was over before so many kills.
     """
-    # An attempt gets on by 5 steps, or by some more where the machine is quick.
-    steps = 60 + 20 * kills
+    # An attempt gets on by 5 to 30 steps, or by some more where the machine is quick.
+    steps = 60 + 40 * kills
     trainer = TRAINERS[name]
     peace, fire = folder / "peace", folder / "fire"
     _finish(lambda: prepare.run(config(steps), folder, False))
@@ -62,10 +62,14 @@ def kill_and_compare(name: str, folder: pathlib.Path, kills: int, seed: int) -> 
             # After the first new checkpoint: every attempt gets on.
             _wait(process, lambda: _newest(fire / name) > before and _half_written(fire / name))  # noqa: B023
             time.sleep(rng.uniform(0, 0.01))
+        elif rng.random() < 0.5:
+            # While it starts, restores and takes its first steps.
+            time.sleep(rng.uniform(0, 1.5))
         else:
-            # 0: as soon as the process is there.
-            _wait(process, lambda: rng.random() < 0.5 or _newest(fire / name) > before)  # noqa: B023
-            time.sleep(rng.uniform(0, 4))
+            # By steps, not by time, so that a quick machine is not through before.
+            after = before + rng.integers(0, 20)
+            _wait(process, lambda: _newest(fire / name) > after)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.1))
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
         assert os.WIFSIGNALED(status), f"over before kill {number + 1}"

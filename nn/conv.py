@@ -208,11 +208,7 @@ def _strides(strides: int | tuple[int, ...], size: tuple[int, ...]) -> tuple[int
 def geometry_of(
     shape: tuple[int, ...], w: jax.Array, strides: int | tuple[int, ...], padding: Padding
 ) -> Geometry:
-    """That of a convolution of images of a shape with a kernel w, which must take their channels.
-
-    Raises:
-      ValueError: it takes another number of axes or channels.
-    """
+    """That of a convolution of images of a shape; ValueError if w takes other axes or channels."""
     size, kernel = shape[1:-1], w.shape[:-2]
     if len(size) != len(kernel) or shape[-1] != w.shape[-2]:
         raise ValueError(

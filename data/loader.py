@@ -7,6 +7,7 @@ batch of a step is the same on any number of processes.
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -17,6 +18,18 @@ from data.records import Records
 
 # Longer than any run; grain wants a length, the stream itself has no end.
 _STEPS = 2**40
+
+
+class Matched(NamedTuple):
+    """Strata of records, and how often each is to be drawn: as it is among other images.
+
+    Attributes:
+        strata: int [N], of the records.
+        like: int [L], of the other images; one of which there is no record counts for nothing.
+    """
+
+    strata: np.ndarray
+    like: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Part:
         label: give the images out with this label instead of their own, e.g. 1 for all positives of
             a binary task; balance is still over their own.
         masks: of the same images in the same order; all parts of a batch have some, or none has.
+        matched: which strata to draw from, and how often, instead of equal shares of classes.
     """
 
     records: Records
@@ -38,24 +52,36 @@ class Part:
     balanced: bool = True
     label: int | None = None
     masks: Records | None = None
+    matched: Matched | None = None
 
 
 class _Walk:
     """Which record stands at slot ``s = step * count + row`` of one part's endless stream.
 
-    Slots cycle through the strata (classes, or one stratum of everything), so per batch the strata
-    differ by at most one image. Within a stratum images come in epochs, each a new permutation:
-    every image is seen before any is seen again.
+    Slots go round and round a pattern of strata: the classes one after another, so that per batch
+    they differ by at most one image; one stratum of everything; or those of `Matched.like`, in one
+    random order. Within a stratum images come in epochs, each a new permutation: every image is
+    seen before any is seen again.
     """
 
     def __init__(self, part: Part, seed: tuple[int, ...]) -> None:
-        labels = part.records.labels
-        values = np.unique(labels) if part.balanced else [None]
-        self._strata = [
-            np.flatnonzero(labels == value) if part.balanced else np.arange(len(labels))
-            for value in values
-        ]
+        if part.matched is not None:
+            of, like = part.matched
+            shuffled = np.random.default_rng(seed).permutation(like)
+            values, pattern = np.unique(shuffled[np.isin(shuffled, of)], return_inverse=True)
+        else:
+            of = part.records.labels if part.balanced else np.zeros(len(part.records), int)
+            values = np.unique(of)
+            pattern = np.arange(len(values))
+        self._strata = [np.flatnonzero(of == value) for value in values]
         self._sizes = np.array([len(stratum) for stratum in self._strata])
+        self._pattern = pattern
+        # How often a stratum comes in the pattern, and how often it came before each of its places.
+        self._often = np.bincount(pattern, minlength=len(values))
+        order = np.argsort(pattern, kind="stable")
+        first = np.cumsum(self._often) - self._often
+        self._before = np.empty(len(pattern), int)
+        self._before[order] = np.arange(len(pattern)) - first[pattern[order]]
         self._seed = seed
         # Two epochs of each stratum are in use around an epoch's end; threads may be a step apart.
         self._permutation = functools.lru_cache(maxsize=4 * len(self._strata))(self._shuffle)
@@ -66,7 +92,9 @@ class _Walk:
 
     def __call__(self, slots: np.ndarray) -> np.ndarray:
         """Record indices [n] at ``slots`` [n]."""
-        position, stratum = np.divmod(slots, len(self._strata))
+        lap, place = np.divmod(slots, len(self._pattern))
+        stratum = self._pattern[place]
+        position = lap * self._often[stratum] + self._before[place]
         epoch, place = np.divmod(position, self._sizes[stratum])
         indices = np.empty(len(slots), np.int64)
         for s, e in set(zip(stratum.tolist(), epoch.tolist(), strict=True)):
@@ -109,7 +137,7 @@ class BatchSource(grain.sources.RandomAccessDataSource):
 
         Raises:
             UserError: an empty part, parts of different image shapes, a batch that the processes
-                can't share evenly, or an unknown augmentation.
+                can't share evenly, an unknown augmentation, or a match that leaves no image.
             ValueError: masks of some parts only, or with mixup, which has none for its images.
         """
         parts = [part for part in parts if part.count > 0]
@@ -126,6 +154,10 @@ class BatchSource(grain.sources.RandomAccessDataSource):
                 raise UserError(
                     f"a batch would take {part.count} images from an empty set; fill it or ask "
                     "for 0 images of it."
+                )
+            if part.matched is not None and not np.isin(*part.matched).any():
+                raise UserError(
+                    f"a batch would take {part.count} images of strata that hold none; match others"
                 )
         shapes = {part.records.image_shape for part in parts}
         if len(shapes) > 1:

@@ -21,7 +21,7 @@ from evaluation import detection
 from evaluation.linear import LinearAutoencoder
 from gan.translation import apply
 from gan.translation.domains import Domains
-from launch import models, prepare, stage, train_translator
+from launch import heights, models, prepare, stage, train_translator
 from vrn import classifier
 
 MAPS = flags.DEFINE_enum(
@@ -75,6 +75,8 @@ class Detector:
         self.name, self._given = name, config.detector
         self._real = real = prepare.open_split(workdir, "train")
         self._diseased = is_diseased(config, real)
+        matches = config.translator.match_heights and name not in _OF_HEALTHY
+        self._alike = heights.of_healthy(workdir, real, self._diseased) if matches else None
         self._masks = prepare.masks_of(workdir, "train", real) if name == "unet" else None
         if name == "unet" and self._masks is None:
             raise UserError(
@@ -112,6 +114,7 @@ class Detector:
                 self._real.subset(which),
                 count,
                 label=label,
+                matched=None if label else self._alike,
                 masks=None if self._masks is None else self._masks.subset(which),
             )
             for label, (which, count) in enumerate(sides)

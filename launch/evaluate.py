@@ -17,27 +17,14 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from data import records, tables, twins
+from data import tables, twins
 from data.errors import UserError
 from evaluation import detection, localisation, matched, similarity
 from gan.translation import apply
-from launch import cli, detectors, distributed, examples, models, prepare, stage
+from launch import cli, detectors, distributed, examples, heights, models, prepare, stage
 
 TASK = flags.DEFINE_enum("task", "detection", ["detection"], "What is judged.")
 flags.declare_key_flag("maps")
-
-
-@dataclasses.dataclass(frozen=True)
-class Heights:
-    """How high slices lie in their volumes.
-
-    Attributes:
-      bins: int [N], `evaluation.matched.binned`.
-      alone: [N], how often training slices of the same bin are diseased.
-    """
-
-    bins: np.ndarray
-    alone: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +47,7 @@ class Split:
     patients: np.ndarray | None = None
     masks: np.ndarray | None = None
     twins: np.ndarray | None = None
-    heights: Heights | None = None
+    heights: heights.Heights | None = None
 
 
 @distributed.main_only
@@ -213,7 +200,7 @@ def _is_trained(workdir: pathlib.Path, name: str) -> bool:
 def _split(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, name: str, find: detectors.Find
 ) -> Split:
-    part = prepare.open_split(workdir, name)
+    part, train = (prepare.open_split(workdir, which) for which in (name, "train"))
     diseased = detectors.is_diseased(config, part)
     if diseased.all() or not diseased.any():
         raise UserError(
@@ -237,23 +224,8 @@ def _split(
             shape=part.image_shape,
             preprocess=data.preprocess,
         ),
-        heights=_heights(config, workdir, part),
+        heights=heights.judged(workdir, part, detectors.is_diseased(config, train)),
     )
-
-
-def _heights(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path, part: records.Records
-) -> Heights | None:
-    """Of slices whose number and patient are known, in this split and among training images."""
-    train = prepare.open_split(workdir, "train")
-    bins = {}
-    for which, images in (("train", train), ("here", part)):
-        slices = prepare.slices_of(workdir, images)
-        if slices is None or images.groups is None:
-            return None
-        bins[which] = matched.binned(matched.heights(slices, np.asarray(images.groups)))
-    often = matched.prevalence(bins["train"], detectors.is_diseased(config, train))
-    return Heights(bins["here"], often[bins["here"]])
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def _settings(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
     """What the detector depends on."""
     given = config.detector.to_dict()
     given = {field: v for field, v in given.items() if name in _READ_BY.get(field, (name,))}
-    domains = ("domains", "healthy", *(("width", "blocks") if name == "autoencoder" else ()))
-    translator = {field: config.translator[field] for field in domains}
+    own = {"autoencoder": ("width", "blocks"), "vae": ()}.get(name, ("match_heights",))
+    translator = {field: config.translator[field] for field in ("domains", "healthy", *own)}
     return {"detector": given, "translator": translator, "seed": config.seed}
 
 

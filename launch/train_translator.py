@@ -20,7 +20,7 @@ from gan.state import GanState
 from gan.translation import apply, steps
 from gan.translation.domains import Domains
 from gan.translation.state import TranslatorSpec, init_state
-from launch import cli, distributed, loop, models, pictures, prepare, rng, stage
+from launch import cli, distributed, heights, loop, models, pictures, prepare, rng, stage
 from launch import mesh as mesh_lib
 from launch.checkpoint import open_last
 
@@ -39,7 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         return workdir / "translator"
     spec = dataclasses.replace(spec, gradient=gradient)
     source = loader.BatchSource(
-        _parts(given, real, spec.domains) * given.n_critic,
+        _parts(given, workdir, real, spec.domains) * given.n_critic,
         seed=rng.fold(config.seed, "translator", "loader"),
         augment=tuple(given.augment),
         interleave=given.n_critic,
@@ -80,14 +80,19 @@ def restore(
     return spec, mesh_lib.local(trained)
 
 
-def _parts(given: ml_collections.ConfigDict, real: Records, domains: Domains) -> list[loader.Part]:
+def _parts(
+    given: ml_collections.ConfigDict, workdir: pathlib.Path, real: Records, domains: Domains
+) -> list[loader.Part]:
     """Domains alike in every batch, and classes within them; attributes as often as they come."""
     if given.domains != "healthy":
         return [loader.Part(real, given.batch, balanced=given.domains == "classes")]
-    of = np.asarray(domains.of_class)[real.labels]
+    diseased = np.asarray(domains.of_class)[real.labels] == 1
+    alike = heights.of_healthy(workdir, real, diseased) if given.match_heights else None
     half = given.batch // 2
-    counts = enumerate((given.batch - half, half))
-    return [loader.Part(real.subset(of == domain), count) for domain, count in counts]
+    return [
+        loader.Part(real.subset(~diseased), given.batch - half, matched=alike),
+        loader.Part(real.subset(diseased), half),
+    ]
 
 
 def _init(

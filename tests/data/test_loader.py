@@ -7,7 +7,7 @@ import pytest
 
 from data.augment import NAMES
 from data.errors import UserError
-from data.loader import BatchSource, Part, make_loader
+from data.loader import BatchSource, Matched, Part, make_loader
 from data.records import ArrayRecords
 
 from .conftest import make_records, record_numbers
@@ -54,6 +54,25 @@ def test_unbalanced_parts_walk_through_all_images_alike():
     seen = _numbers(BatchSource([Part(records, 7, balanced=False)], seed=1), range(4))
     for epoch in seen.reshape(2, 14):
         assert sorted(epoch) == list(range(14))
+
+
+def test_strata_are_drawn_as_often_as_they_are_elsewhere():
+    records = make_records((9, 9))
+    strata = np.array([0] * 2 + [1] * 5 + [2] * 4 + [7] * 7)
+    like = np.array([2] * 6 + [0] * 3 + [1] + [5] * 4)  # none is drawn of 7, and there is none of 5
+    source = BatchSource([Part(records, 4, matched=Matched(strata, like))], seed=1)
+    seen = _numbers(source, range(50)).ravel()
+    np.testing.assert_array_equal(np.bincount(strata[seen], minlength=8), [60, 20, 120, *[0] * 5])
+    for stratum in range(3):
+        members = np.flatnonzero(strata == stratum)
+        epochs = seen[strata[seen] == stratum].reshape(-1, len(members))
+        assert (np.sort(epochs, axis=1) == members).all()
+    # Successive laps are in one order, which is not that of the strata's numbers.
+    laps = strata[seen].reshape(20, 10)
+    assert (laps == laps[0]).all()
+    assert (np.diff(laps[0]) < 0).sum() > 1
+    with pytest.raises(UserError, match="strata that hold none"):
+        BatchSource([Part(records, 4, matched=Matched(strata, np.array([5])))], seed=1)
 
 
 def test_parts_keep_their_counts_and_labels():

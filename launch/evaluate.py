@@ -22,6 +22,7 @@ from data.errors import UserError
 from evaluation import detection, localisation, matched, similarity
 from gan.translation import apply
 from launch import cli, detectors, distributed, examples, heights, models, prepare, stage
+from launch.heights import Heights
 
 TASK = flags.DEFINE_enum("task", "detection", ["detection"], "What is judged.")
 flags.declare_key_flag("maps")
@@ -47,7 +48,7 @@ class Split:
     patients: np.ndarray | None = None
     masks: np.ndarray | None = None
     twins: np.ndarray | None = None
-    heights: heights.Heights | None = None
+    heights: Heights | None = None
 
 
 @distributed.main_only

@@ -39,7 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         return workdir / "translator"
     spec = dataclasses.replace(spec, gradient=gradient)
     source = loader.BatchSource(
-        _parts(given, workdir, real, spec.domains) * given.n_critic,
+        parts(given, workdir, real, spec.domains) * given.n_critic,
         seed=rng.fold(config.seed, "translator", "loader"),
         augment=tuple(given.augment),
         interleave=given.n_critic,
@@ -80,7 +80,7 @@ def restore(
     return spec, mesh_lib.local(trained)
 
 
-def _parts(
+def parts(
     given: ml_collections.ConfigDict, workdir: pathlib.Path, real: Records, domains: Domains
 ) -> list[loader.Part]:
     """Domains alike in every batch, and classes within them; attributes as often as they come."""

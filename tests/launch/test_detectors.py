@@ -12,9 +12,18 @@ from PIL import Image
 from scipy import special
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from data import loader
 from data.errors import UserError
 from data.records import ArrayRecords
-from launch import detectors, evaluate, prepare, stage, train_detector
+from launch import (
+    detectors,
+    evaluate,
+    models,
+    prepare,
+    stage,
+    train_detector,
+    train_translator,
+)
 from tests import tiny
 
 LESION = slice(5, 11)
@@ -128,6 +137,39 @@ def test_probabilities_are_judged(config, trained):
     alone = roc_auc_score(ill, np.tile(often, 3))
     assert found["height"]["mean"] == pytest.approx(alone)
     assert alone > 0.65
+
+
+@pytest.mark.parametrize("name", ["gradcam", "unet", "translator"])
+def test_healthy_slices_come_at_the_heights_of_diseased_ones(config, trained, name):
+    config = config.copy_and_resolve_references()
+    config.translator.match_heights = True
+    real = prepare.open_split(trained, "train")
+    if name == "translator":
+        domains = models.domains(config.translator, real.class_names)
+        parts = train_translator.parts(config.translator, trained, real, domains)
+    else:
+        parts = detectors.Detector(config, trained, name).parts()
+    source = loader.BatchSource(parts, seed=0)
+    number = {image.tobytes(): i for i, image in enumerate(real.read(np.arange(len(real))))}
+    seen = [number[image.tobytes()] for i in range(300) for image in source[i]["image"]]
+    height = np.arange(len(real)) % 8  # each in a bin of its own
+    ill = real.labels == 1
+    drawn, there, healthy = (
+        np.bincount(height[which], minlength=8) / len(which)
+        for which in ([i for i in seen if not ill[i]], np.flatnonzero(ill), np.flatnonzero(~ill))
+    )
+    both = there * (healthy > 0)
+    np.testing.assert_allclose(drawn, both / both.sum(), atol=0.02)
+    assert abs(drawn - healthy).max() > 0.1
+
+
+def test_heights_must_be_known_to_be_matched(config, trained, monkeypatch):
+    config = config.copy_and_resolve_references()
+    config.translator.match_heights = True
+    monkeypatch.setattr(prepare, "slices_of", lambda workdir, part: None)
+    with pytest.raises(UserError, match="match_heights: of these images it is not known"):
+        detectors.Detector(config, trained, "gradcam")
+    assert detectors.Detector(config, trained, "vae").parts()  # of healthy images alone
 
 
 def test_a_classifier_is_judged_by_its_map_and_by_itself(config, trained):

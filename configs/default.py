@@ -86,8 +86,8 @@ def get_config() -> ml_collections.ConfigDict:
     translator.domains = "classes"  # classes; healthy: that class, and all others as one domain; or
     # attributes: the bits of the class's number, see data.attributes
     translator.healthy = ""  # name of the class without disease, to which maps of disease translate
-    translator.match_heights = False  # healthy slices are drawn as often at each height of their
-    # volume as diseased ones lie there; with domains=healthy (docs/detection.md#slices)
+    translator.match_heights = 0.0  # share of the healthy slices that are drawn as often at each
+    # height of their volume as diseased ones lie there; domains=healthy (docs/detection.md#slices)
     translator.fixed_point = True  # False leaves the same-domain terms out: StarGAN
     translator.critic = "code"  # translations in the discriminator's loss: code (cross-domain ones,
     # as released), patent (both, two to one) or mean (both, averaged)

@@ -75,8 +75,8 @@ class Detector:
         self.name, self._given = name, config.detector
         self._real = real = prepare.open_split(workdir, "train")
         self._diseased = is_diseased(config, real)
-        matches = config.translator.match_heights and name not in _OF_HEALTHY
-        self._alike = heights.of_healthy(workdir, real, self._diseased) if matches else None
+        share = 0.0 if name in _OF_HEALTHY else config.translator.match_heights
+        self._alike = heights.of_healthy(workdir, real, self._diseased, share)
         self._masks = prepare.masks_of(workdir, "train", real) if name == "unet" else None
         if name == "unet" and self._masks is None:
             raise UserError(

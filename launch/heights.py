@@ -11,6 +11,8 @@ from data.records import Records
 from evaluation import matched
 from launch import prepare
 
+_LAP = 1000  # draws, after which each height has had its share
+
 
 @dataclasses.dataclass(frozen=True)
 class Heights:
@@ -48,24 +50,34 @@ def judged(workdir: pathlib.Path, part: Records, diseased: np.ndarray) -> Height
     return Heights(here, matched.prevalence(train, diseased)[here])
 
 
-def of_healthy(workdir: pathlib.Path, real: Records, diseased: np.ndarray) -> Matched:
-    """How healthy training slices are drawn as often at each height as diseased ones lie there.
-
-    Healthy slices at heights where no diseased one lies are not drawn.
+def of_healthy(
+    workdir: pathlib.Path, real: Records, diseased: np.ndarray, share: float
+) -> Matched | None:
+    """How healthy training slices are drawn so that their height tells less of disease, or nothing.
 
     Args:
       workdir: work directory.
       real: the training images.
       diseased: bool [N], which of them are.
+      share: of the draws, those that are made as often at each height as diseased slices lie there;
+        the others as often as healthy ones do. 0 matches nothing: None is returned.
 
     Raises:
-      UserError: it is not known how high they lie.
+      UserError: it is no share, or it is not known how high the slices lie.
     """
+    flag = "--config.translator.match_heights"
+    if not 0 <= share <= 1:
+        raise UserError(f"{flag}={share} is no share; give a number from 0 to 1")
+    if not share:
+        return None
     found = bins(workdir, real)
     if found is None:
         raise UserError(
-            "--config.translator.match_heights: of these images it is not known which slice of "
-            "which patient they are; leave it out, or give data.source their slice_index and "
-            "patient (docs/data.md)"
+            f"{flag}: of these images it is not known which slice of which patient they are; leave "
+            "it out, or give data.source their slice_index and patient (docs/data.md)"
         )
-    return Matched(found[~diseased], found[diseased])
+    often = np.zeros(matched.BINS)
+    for which, weight in ((diseased, share), (~diseased, 1 - share)):
+        often += weight * np.bincount(found[which], minlength=matched.BINS) / which.sum()
+    like = np.repeat(np.arange(matched.BINS), np.rint(_LAP * often).astype(int))
+    return Matched(found[~diseased], like)

@@ -87,7 +87,7 @@ def parts(
     if given.domains != "healthy":
         return [loader.Part(real, given.batch, balanced=given.domains == "classes")]
     diseased = np.asarray(domains.of_class)[real.labels] == 1
-    alike = heights.of_healthy(workdir, real, diseased) if given.match_heights else None
+    alike = heights.of_healthy(workdir, real, diseased, given.match_heights)
     half = given.batch // 2
     return [
         loader.Part(real.subset(~diseased), given.batch - half, matched=alike),

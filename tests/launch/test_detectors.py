@@ -139,10 +139,12 @@ def test_probabilities_are_judged(config, trained):
     assert alone > 0.65
 
 
-@pytest.mark.parametrize("name", ["gradcam", "unet", "translator"])
-def test_healthy_slices_come_at_the_heights_of_diseased_ones(config, trained, name):
+@pytest.mark.parametrize(
+    ("name", "share"), [("gradcam", 1.0), ("unet", 1.0), ("translator", 1.0), ("translator", 0.5)]
+)
+def test_healthy_slices_come_at_the_heights_of_diseased_ones(config, trained, name, share):
     config = config.copy_and_resolve_references()
-    config.translator.match_heights = True
+    config.translator.match_heights = share
     real = prepare.open_split(trained, "train")
     if name == "translator":
         domains = models.domains(config.translator, real.class_names)
@@ -158,18 +160,21 @@ def test_healthy_slices_come_at_the_heights_of_diseased_ones(config, trained, na
         np.bincount(height[which], minlength=8) / len(which)
         for which in ([i for i in seen if not ill[i]], np.flatnonzero(ill), np.flatnonzero(~ill))
     )
-    both = there * (healthy > 0)
-    np.testing.assert_allclose(drawn, both / both.sum(), atol=0.02)
-    assert abs(drawn - healthy).max() > 0.1
+    expected = np.where(healthy > 0, share * there + (1 - share) * healthy, 0)
+    np.testing.assert_allclose(drawn, expected / expected.sum(), atol=0.02)
+    assert abs(drawn - healthy).max() > 0.05
 
 
 def test_heights_must_be_known_to_be_matched(config, trained, monkeypatch):
     config = config.copy_and_resolve_references()
-    config.translator.match_heights = True
+    config.translator.match_heights = 1.0
     monkeypatch.setattr(prepare, "slices_of", lambda workdir, part: None)
     with pytest.raises(UserError, match="match_heights: of these images it is not known"):
         detectors.Detector(config, trained, "gradcam")
     assert detectors.Detector(config, trained, "vae").parts()  # of healthy images alone
+    config.translator.match_heights = 2.0
+    with pytest.raises(UserError, match=r"match_heights=2\.0 is no share"):
+        detectors.Detector(config, trained, "unet")
 
 
 def test_a_classifier_is_judged_by_its_map_and_by_itself(config, trained):

@@ -6,7 +6,7 @@ python -m launch.evaluate --task=detection --config=configs/phantom_translate.py
 Every image of the test split is translated to the healthy class, and where it changes is where
 disease is thought to be; other --maps, the baselines, say so in another way. What has to be chosen
 is chosen on the validation split. Writes WORKDIR/evaluation/detection.json, or for other maps
-detection-NAME.json.
+detection-NAME.json; with --split=val, which sees nothing of the test split, validation*.json.
 """
 
 import dataclasses
@@ -25,7 +25,13 @@ from launch import cli, detectors, distributed, examples, heights, models, prepa
 from launch.heights import Heights
 
 TASK = flags.DEFINE_enum("task", "detection", ["detection"], "What is judged.")
+SPLIT = flags.DEFINE_enum(
+    "split", "test", ["test", "val"],
+    "Whose images are judged. Of val all numbers are a little too good, since score and threshold "
+    "are chosen on the same images; they are for comparing settings.",
+)  # fmt: skip
 flags.declare_key_flag("maps")
+_FILES = {"test": "detection", "val": "validation"}  # the report shows the first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +61,20 @@ class Split:
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: bool) -> pathlib.Path:
     """Writes the numbers and images that the report shows; quick, and made anew every time."""
     del overwrite
-    name = detectors.MAPS.value
+    name, judges = detectors.MAPS.value, SPLIT.value
     find, facts = detectors.restored(config, workdir, name)
-    val, test = (_split(config, workdir, part, find) for part in ("val", "test"))
+    val = _split(config, workdir, "val", find)
+    test = val if judges == "val" else _split(config, workdir, "test", find)
     found = judged(val, test, config.report.resamples, config.seed) | facts
+    found["split"] = judges
     if name == "translator" and _is_trained(workdir, "autoencoder"):
         again, _ = detectors.restored(config, workdir, "autoencoder")
         own = again(test.images, np.zeros(len(test.images), int)).own
         found["fixed_point_autoencoder"] = float(apply.difference(test.images, own).mean())
     folder = workdir / "evaluation"
     folder.mkdir(exist_ok=True)
-    path = folder / ("detection.json" if name == "translator" else f"detection-{name}.json")
+    kind = "" if name == "translator" else f"-{name}"
+    path = folder / f"{_FILES[judges]}{kind}.json"
     found["curves"] = _shown(path.with_suffix(".npz"), test, found)
     tables.write_json(path, found)
     for line in told(found):

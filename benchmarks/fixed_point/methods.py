@@ -79,22 +79,6 @@ class Data(NamedTuple):
     settings: Mapping[str, Any] = {}
 
 
-# What was found out on phantoms: networks and weights with which a CPU can train.
-_OF_PHANTOMS = {
-    "translator.width": 16,
-    "translator.blocks": 2,
-    "translator.g_lr": 2e-4,
-    "translator.d_lr": 3e-4,
-    "translator.domain_weight": 10.0,
-    "translator.cycle_weight": 50.0,
-    "translator.identity_weight": 50.0,
-    "translator.targets": "other",
-    "translator.steps": 2000,
-    "translator.decay": 0.3,
-    "translator.sample_every": 500,
-    "translator.checkpoint_every": 500,
-    "detector.width": 8,
-}
 DATA: Mapping[str, Data] = {
     "phantom": Data("phantom_translate"),
     "few phantoms": Data(
@@ -105,7 +89,7 @@ DATA: Mapping[str, Data] = {
             "data.test_fraction": 0.25,
         },
     ),
-    "brain": Data("brain_translate", _OF_PHANTOMS),
+    "brain": Data("brain_translate"),
 }
 
 

@@ -177,6 +177,24 @@ def test_heights_must_be_known_to_be_matched(config, trained, monkeypatch):
         detectors.Detector(config, trained, "unet")
 
 
+def test_settings_are_compared_without_the_test_split(config, trained, monkeypatch):
+    opened_, split_of = [], prepare.open_split
+    judge(config, trained, "unet")
+    before = (trained / "evaluation" / "detection-unet.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "open_split", lambda w, s: opened_.append(s) or split_of(w, s))
+        with flagsaver.flagsaver(split="val"):
+            found = judge(config, trained, "unet")
+    assert set(opened_) == {"train", "val"}
+    assert (trained / "evaluation" / "detection-unet.json").read_bytes() == before
+    assert (trained / "evaluation" / "validation-unet.npz").exists()
+    val = prepare.open_split(trained, "val")
+    maps = special.expit(np.float64(opened(config, trained, "unet")(val.read(np.arange(24)))))
+    area = roc_auc_score(val.labels, maps.max((1, 2)))
+    assert found["auc"]["max"]["mean"] == pytest.approx(area)
+    assert found["split"] == "val"
+
+
 def test_a_classifier_is_judged_by_its_map_and_by_itself(config, trained):
     images, ill = truth(trained)
     found = judge(config, trained, "gradcam")

@@ -24,8 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.translator.domains = "classes"
     # Else the discriminator knows the 20 by heart.
     config.translator.augment = ("shift", "brightness", "contrast")
-    config.translator.steps = 800
-    config.translator.decay = 0.0
     config.generate.generator = "translator"
     # 1,800 healthy training images, half of them for each pool: none is used twice.
     config.generate.first_per_class = 150
@@ -34,4 +32,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.filter.names = ("vrn", "random")
     config.target.arms = ("classical", "duplicate", "random", "vrn")
     config.target.strengths = (0.5,)
+    config.target.seeds = 5
     return config

@@ -63,6 +63,9 @@ VARIANTS: Mapping[str, Method] = {
     "blend": Method("translator", _TRANSLATOR, {"translator.output": "blend"}),
     "atanh": Method("translator", _TRANSLATOR, {"translator.output": "atanh"}),
     "tanh": Method("translator", _TRANSLATOR, {"translator.output": "tanh"}),
+    # Of slices, with whose heights nothing is done.
+    "unmatched": Method("translator", _TRANSLATOR, {"translator.match_heights": 0.0}),
+    "unmatched Grad-CAM": Method("gradcam", _DETECTOR, {"translator.match_heights": 0.0}),
 }
 METHODS: Mapping[str, Method] = {**MAIN, **VARIANTS}
 

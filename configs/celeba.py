@@ -1,4 +1,4 @@
-"""Fixed-Point GAN on faces with five attributes, as published.
+"""Fixed-Point GAN on faces with five attributes, as published but for the output.
 
 Command:   python -m launch.prepare --config=configs/celeba.py --workdir=runs/celeba
            python -m launch.train_translator --config=configs/celeba.py --workdir=runs/celeba
@@ -13,7 +13,11 @@ from configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the published experiment: 128 pixels, 32 combinations of attributes."""
+    """Returns the published experiment: 128 pixels, 32 combinations of attributes.
+
+    It differs in `translator.output`, which leaves an image as it is where nothing is changed;
+    --config.translator.output=tanh is what was published.
+    """
     config = default.get_config()
     config.data.source = "tfds:celeb_a"
     config.data.attributes = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Male", "Young")

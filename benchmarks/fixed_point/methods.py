@@ -51,7 +51,7 @@ MAIN: Mapping[str, Method] = {
 
 # What became of Fixed-Point GAN otherwise; measured when asked for.
 VARIANTS: Mapping[str, Method] = {
-    "published weights": Method(
+    "CelebA weights": Method(
         "translator",
         _TRANSLATOR,
         {

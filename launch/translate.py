@@ -5,7 +5,8 @@ python -m launch.translate --config=configs/phantom_translate.py --workdir=runs/
 
 Each image becomes three files: in `translated`, the image in that domain; in `difference`, the map
 of what changed, at 16 bits (0 is no change, 65535 is the whole range) or, in NIfTI, as floats; and
-in `overlay`, a PNG of the image with the map in red. All say that they are synthetic.
+in `overlay`, a PNG of the image with the map in red, which volumes have none of. All say that they
+are synthetic.
 """
 
 import pathlib

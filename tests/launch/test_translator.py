@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import nibabel as nib
@@ -241,6 +242,37 @@ def test_volumes_of_nifti_come_back_where_they_lay(config, trained, tmp_path):
         in_units = (values + 1) / 2 * (high - low) + low
         np.testing.assert_allclose(image.get_fdata()[..., 0], in_units, atol=0.05)
         np.testing.assert_allclose(change.get_fdata()[..., 0], np.abs(values - unit), atol=1e-3)
+
+
+def test_a_volume_is_one_file_without_overlay(config, trained, tmp_path, monkeypatch):
+    flags.FLAGS.mark_as_parsed()
+    config = config.copy_and_resolve_references()
+    config.data.axis, config.data.depth = "volume", 3
+    # The networks of `trained` are of images; those of volumes are tested alone.
+    restored = train_translator.restore(config, trained)
+    monkeypatch.setattr(train_translator, "restore", lambda *_: restored)
+    volumes = types.SimpleNamespace(image_shape=(3, 16, 16, 1))
+    monkeypatch.setattr(prepare, "open_split", lambda *_: volumes)
+    monkeypatch.setattr(apply, "translate", lambda _, __, images, ___: images * np.float32(0.5))
+    affine = np.diag([2.0, 3.0, 5.0, 1.0])
+    voxels = np.random.default_rng(0).integers(0, 200, (16, 16, 3)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "scan.nii.gz")
+    out = translated(
+        config, trained, input=str(tmp_path / "scan.nii.gz"), translations_to=str(tmp_path / "out")
+    )
+    made = {path.relative_to(out).as_posix() for path in out.rglob("*.nii.gz")}
+    assert made == {"translated/scan.nii.gz", "difference/scan.nii.gz"}
+    assert not (out / "overlay").exists()
+    low, high = float(voxels.min()), float(voxels.max())
+    unit = (voxels - low) / (high - low) * 2 - 1
+    image, change = (
+        nib.as_closest_canonical(nib.load(out / what / "scan.nii.gz"))
+        for what in ("translated", "difference")
+    )
+    np.testing.assert_allclose(image.affine, affine)
+    in_units = (unit / 2 + 1) / 2 * (high - low) + low
+    np.testing.assert_allclose(image.get_fdata(), in_units, atol=0.05)
+    np.testing.assert_allclose(change.get_fdata(), np.abs(unit) / 2, atol=1e-3)
 
 
 def test_dicom_is_translated(config, trained, tmp_path):

@@ -75,7 +75,7 @@ def choose(maps: np.ndarray, diseased: np.ndarray) -> str:
     return max(found, key=lambda kind: found[kind])
 
 
-def off_target(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+def off_target(maps: np.ndarray, masks: np.ndarray) -> dict[str, float | None]:
     """How much of the change lies outside the lesions.
 
     Args:
@@ -84,11 +84,14 @@ def off_target(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 
     Returns:
       'inside' and 'outside', the mean change in and out of the mask, and 'ratio', outside / inside;
-      each a mean over images, of the ratio that of the two means.
+      each a mean over images, of the ratio that of the two means. None where there is none: of no
+      image with a lesion, and the ratio of a map that is 0 in all of them.
     """
     flat, masks = (np.asarray(a).reshape(len(maps), -1) for a in (maps, masks))
     some = masks.any(1) & ~masks.all(1)
+    if not some.any():
+        return dict.fromkeys(("inside", "outside", "ratio"))
     flat, masks = np.asarray(flat[some], np.float64), masks[some]
     inside = ((flat * masks).sum(1) / masks.sum(1)).mean()
     outside = ((flat * ~masks).sum(1) / (~masks).sum(1)).mean()
-    return {"inside": inside, "outside": outside, "ratio": outside / inside}
+    return {"inside": inside, "outside": outside, "ratio": outside / inside if inside else None}

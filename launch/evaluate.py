@@ -19,6 +19,7 @@ from absl import flags
 
 from data import tables, twins
 from data.errors import UserError
+from data.records import Records
 from evaluation import detection, localisation, matched, similarity
 from gan.translation import apply
 from launch import cli, detectors, distributed, examples, heights, models, prepare, stage
@@ -183,7 +184,8 @@ def told(found: dict[str, Any]) -> list[str]:
         change = found["off_target"]
         lines.append(
             f"pixels: average precision {found['pixel_ap']:.3f}, Dice {found['dice']:.3f}; map "
-            f"outside lesions / inside {change['outside']:.4f} / {change['inside']:.4f}"
+            f"outside lesions / inside {_number(change['outside'], 4)} / "
+            f"{_number(change['inside'], 4)}"
         )
     lines += [
         f"healthy twin, {when} translation: distance {twin['distance']:.4f}, SSIM "
@@ -199,7 +201,12 @@ def told(found: dict[str, Any]) -> list[str]:
 
 def _text(value: dict[str, Any]) -> str:
     low, high = value["ci95"]
-    return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
+    ends = "" if low is None else f" ({_number(low)} to {_number(high)})"
+    return _number(value["mean"]) + ends
+
+
+def _number(value: float | None, decimals: int = 3) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.{decimals}f}"
 
 
 def _is_trained(workdir: pathlib.Path, name: str) -> bool:
@@ -217,7 +224,7 @@ def _split(
             "--task=detection needs healthy and diseased images in the validation and the test "
             "split; prepare more, or check --config.translator.healthy"
         )
-    masks = prepare.masks_of(workdir, name, part)
+    masks = _lesions(workdir, name, part)
     images = part.read(np.arange(len(part)))
     between = models.domains(config.translator, part.class_names)
     data = config.data
@@ -226,7 +233,7 @@ def _split(
         found=find(images, np.asarray(between.of_class)[part.labels]),
         diseased=diseased,
         patients=None if part.groups is None else np.asarray(part.groups),
-        masks=None if masks is None else masks.read_raw(np.arange(len(part)))[..., 0] > 0,
+        masks=masks,
         twins=twins.read(
             data.source,
             data_dir=data.data_dir or prepare.tfds_folder(),
@@ -236,6 +243,18 @@ def _split(
         ),
         heights=heights.judged(workdir, part, detectors.is_diseased(config, train)),
     )
+
+
+def _lesions(workdir: pathlib.Path, name: str, part: Records) -> np.ndarray | None:
+    """Where lesions are, bool [N, *S]; None where there are no masks, or none shows any."""
+    masks = prepare.masks_of(workdir, name, part)
+    if masks is None:
+        return None
+    lesions = masks.read_raw(np.arange(len(part)))[..., 0] > 0
+    if lesions.any():
+        return lesions
+    cli.say(f"localisation: not judged, since no mask of the {name} split shows a lesion")
+    return None
 
 
 if __name__ == "__main__":

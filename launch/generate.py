@@ -46,12 +46,18 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     return make_pool(config, workdir, POOL.value, overwrite=overwrite, rounds=ROUNDS.value)
 
 
-def check(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    """Raises a `UserError` where there are too few real images to translate, before hours go by."""
+def check(config: ml_collections.ConfigDict, workdir: pathlib.Path, rounds: int = 1) -> None:
+    """Raises a `UserError` where there are too few real images to translate, before hours go by.
+
+    Args:
+      config: experiment.
+      workdir: prepared work directory.
+      rounds: of the first pool.
+    """
     sources = generators.sources(config, workdir)
     if sources is not None:
-        for pool in pools.FIRST_SEED:
-            sources.require(pool, config.generate[f"{pool}_per_class"])
+        sources.require("first", config.generate.first_per_class, rounds)
+        sources.require("second", config.generate.second_per_class)
 
 
 def rounds_made(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
@@ -84,10 +90,10 @@ def make_pool(
       UserError: there are too few real images to translate.
     """
     rounds = (rounds or rounds_made(config, workdir)) if pool == "first" else 1
-    per_class = config.generate[f"{pool}_per_class"] * rounds
     sources = generators.sources(config, workdir)
     if sources is not None:
-        sources.require(pool, per_class)
+        sources.require(pool, config.generate[f"{pool}_per_class"], rounds)
+    per_class = config.generate[f"{pool}_per_class"] * rounds
     settings = {
         "per_class": per_class,
         "rounds": rounds,

@@ -35,7 +35,8 @@ def settings(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """What the images of a pool depend on beside the trained generator."""
     if config.generate.generator == "gan":
         return {}
-    used_again = {"repeats": config.generate.repeats, "augment": tuple(config.data.augment)}
+    # generate.repeats is a limit alone: raised, it lets a pool grow and leaves its images.
+    used_again = {"augment": tuple(config.data.augment)}
     return {"generator": config.generate.generator, "sources": used_again}
 
 

@@ -35,7 +35,7 @@ from vrn import classifier, traces
 
 
 def refuse_volumes(shape: tuple[int, ...]) -> None:
-    """Raises a `UserError` for the shape of volumes, which the networks here can't take."""
+    """Raises a `UserError` for the shape of volumes, which GANs and classifiers can't take."""
     if len(shape) > 3:
         size = " x ".join(map(str, shape[:-1]))
         raise UserError(

@@ -89,16 +89,27 @@ class Sources:
             ]
             self._rows[pool] = of_class
 
-    def require(self, pool: str, per_class: int) -> None:
-        """Raises a `UserError` unless there are sources for so many images of every class."""
+    def require(self, pool: str, per_class: int, rounds: int = 1) -> None:
+        """Checks that there are sources.
+
+        Args:
+          pool: `first` or `second`.
+          per_class: images of every class in a round.
+          rounds: of the pool.
+
+        Raises:
+          UserError: there are too few. From the second round on, which is made since the first did
+            not give enough, a smaller round is no way out.
+        """
+        total = per_class * rounds
         for name, rows in zip(self._real.class_names, self._rows[pool], strict=True):
-            if per_class > len(rows) * self._repeats:
-                enough = f" to {-(-per_class // len(rows))}" if len(rows) else ""
+            if total > len(rows) * self._repeats:
+                enough = f" to {-(-total // len(rows))}" if len(rows) else ""
+                fewer = f", or lower --config.generate.{pool}_per_class" if rounds == 1 else ""
                 raise UserError(
-                    f"the {pool} pool would hold {per_class} images of '{name}' and has "
+                    f"the {pool} pool would hold {total} images of '{name}' and has "
                     f"{len(rows)} training images to translate, each "
-                    f"{self._repeats} times at most; raise --config.generate.repeats{enough}, or "
-                    f"lower --config.generate.{pool}_per_class"
+                    f"{self._repeats} times at most; raise --config.generate.repeats{enough}{fewer}"
                 )
 
     def inputs(self, seeds: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

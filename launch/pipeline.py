@@ -51,7 +51,8 @@ def annotated_pool(
     """Generates, annotates and extracts until there are enough negatives.
 
     Raises:
-      UserError: `extract.max_rounds` pools did not give enough.
+      UserError: `extract.max_rounds` pools did not give enough, or there are too few real images to
+        translate for the next one; what was made stays.
     """
     limit = config.extract.max_rounds
     made = distributed.on_main(lambda: generate.rounds_made(config, workdir))
@@ -75,6 +76,11 @@ def annotated_pool(
                 "--config.annotate.method=review+sklearn:SVC."
             )
         cli.say(f"extraction: {shortage} (round {rounds} of {limit})")
+        if rounds < limit:
+            try:
+                generate.check(config, workdir, rounds + 1)
+            except UserError as error:
+                raise UserError(f"{shortage} For round {rounds + 1} of {limit} {error}") from error
     raise UserError(
         f"{shortage} This was round {limit} of --config.extract.max_rounds={limit}: raise it, or "
         "raise annotate.threshold, or lower extract.min_negatives, and pass --overwrite"

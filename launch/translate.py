@@ -5,7 +5,8 @@ python -m launch.translate --config=configs/phantom_translate.py --workdir=runs/
 
 Each image becomes three files: in `translated`, the image in that domain; in `difference`, the map
 of what changed, at 16 bits (0 is no change, 65535 is the whole range) or, in NIfTI, as floats; and
-in `overlay`, a PNG of the image with the map in red. All say that they are synthetic.
+in `overlay`, a PNG of the image with the map in red, which volumes have none of. All say that they
+are synthetic.
 """
 
 import pathlib
@@ -21,6 +22,7 @@ from data import records
 from data.errors import UserError
 from data.export import About, depth, write
 from data.sources import files, loose
+from data.sources.raw import Options, Report
 from gan.translation import apply
 from launch import cli, distributed, models, originals, prepare, train_translator, version
 
@@ -29,7 +31,7 @@ DOMAIN = flags.DEFINE_string(
     "domain", "", "To which images are translated; by default --config.translator.healthy."
 )
 TO = flags.DEFINE_string(
-    "translations_to", "", "Folder to make; by default WORKDIR/translations/INPUT."
+    "translations_to", "", "Folder to make; by default WORKDIR/translations/INPUT-DOMAIN."
 )
 FORMAT = flags.DEFINE_enum(
     "translations_format", "", ["", "png", "nifti", "dicom"],
@@ -49,19 +51,25 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         raise UserError(f"--input={source} does not exist; give a file or a folder of images")
     spec, state = train_translator.restore(config, workdir)
     domain = _domain(config, spec.domains.names)
-    code = np.asarray(spec.domains.codes[domain], np.float32)
+    to, code = spec.domains.names[domain], np.asarray(spec.domains.codes[domain], np.float32)
     options = prepare.source_options(config.data)
     listing = loose.list_loose(source, options)
     kind = FORMAT.value or ("nifti" if listing.kind == "nifti" else "png")
-    name = source.name if source.is_dir() else _names([source.name])[0]
-    folder = pathlib.Path(TO.value) if TO.value else workdir / "translations" / name
+    folder = pathlib.Path(TO.value or workdir / "translations" / _folder_name(source, to))
     with tempfile.TemporaryDirectory() as spool:
         read, report = files.read(
             listing, pathlib.Path(spool), size=config.data.size, channels=config.data.channels,
             options=options, processes=config.data.workers,
         )  # fmt: skip
+        for line in _left_out(report, options):
+            cli.say(f"translate: {line}")
         read.write_originals(pathlib.Path(spool) / "originals.parquet")
         known = originals.read(pathlib.Path(spool) / "originals.parquet")
+        if not known:
+            raise UserError(
+                f"--input={source} has no image that is not blank; give another one, or leave "
+                "drop_blank out of --config.data.preprocess"
+            )
         found = read.records(["all"])["all"]
         expected = prepare.open_split(workdir, "train").image_shape
         if found.image_shape != expected:
@@ -71,14 +79,12 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
             )
         images = found.read(np.arange(len(found)))
         digest = found.digest()
-    for name, why in report.unreadable.items():
-        cli.say(f"translate: {name} can't be read: {why}")
     made = apply.translate(
         spec.translator, state.ema_params, images, np.repeat(code[None], len(images), 0)
     )
     facts = {
         "synthetic": True,
-        "domain": spec.domains.names[domain],
+        "domain": to,
         "digest": digest,
         "translator": models.tree_digest(state.ema_params),
         "software": f"VRN {version.VERSION}",
@@ -108,6 +114,21 @@ def overlay(images: np.ndarray, maps: np.ndarray) -> np.ndarray:
     grey = images if images.shape[-1] == 3 else np.repeat(images[..., :1], 3, -1)
     share = np.clip(maps, 0, 1)
     return (1 - share) * grey + share * _RED
+
+
+def _folder_name(source: pathlib.Path, domain: str) -> str:
+    name = source.resolve().name if source.is_dir() else _names([source.name])[0]
+    return name + "-" + re.sub(r"\W+", "-", domain)
+
+
+def _left_out(report: Report, options: Options) -> list[str]:
+    """What there is to say of images that are not translated."""
+    lines = [f"{name} can't be read: {why}" for name, why in report.unreadable.items()]
+    if report.blank:
+        steps = [f"'{step}'" for step in options.preprocess if step.startswith("drop_blank")]
+        by = "".join(f", or too few others by {step} of --config.data.preprocess" for step in steps)
+        lines.append(f"{report.blank} blank images left out: their pixels are all alike{by}")
+    return lines
 
 
 def _domain(config: ml_collections.ConfigDict, names: tuple[str, ...]) -> int:
@@ -159,7 +180,7 @@ def _write(
         return pathlib.PurePath(name), about
 
     write(folder, [(part, np.arange(len(ids)), place)], kind=kind, bits=bits, facts=facts,
-          overwrite=overwrite)  # fmt: skip
+          overwrite=overwrite, flag="--translations_to")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def write(
     facts: dict[str, Any],
     overwrite: bool = False,
     done: Callable[[int], Any] = lambda count: None,
+    flag: str = "--to",
 ) -> bool:
     """Write all images.
 
@@ -44,6 +45,7 @@ def write(
         facts: for export.json; with `kind` and `bits` they tell this export from any other.
         overwrite: replace another export.
         done: called with the number of files after every few.
+        flag: that gives the folder, named where it holds something else.
 
     Returns:
         False if the folder was complete already.
@@ -59,13 +61,13 @@ def write(
     if folder.exists():
         found = folder / marks.EXPORT
         if not found.is_file():
-            raise UserError(f"{folder} holds something else; give another folder with --to.")
+            raise UserError(f"{folder} holds something else; give another folder with {flag}.")
         if tables.read_json(found).get("key") == key:
             (folder / ".key").unlink(missing_ok=True)
             return False
         if not overwrite:
             raise UserError(
-                f"{folder} holds another export; give another folder with --to, or pass "
+                f"{folder} holds another export; give another folder with {flag}, or pass "
                 "--overwrite."
             )
     with tables.resumable_dir(folder, key) as aside:

@@ -173,9 +173,12 @@ SAID = ("review", "detection")
 
 
 def said(workdir: pathlib.Path) -> dict[str, str]:
-    """Digests of those of `SAID` that there are."""
-    judged = {path.name: tables.read_json(path) for path in detection.files(workdir)}
-    known = dict(zip(SAID, (review(workdir), judged), strict=True))
+    """Digests of those of `SAID` that there are.
+
+    Raises:
+      UserError: what is said is damaged, or of a network that was trained again since.
+    """
+    known = dict(zip(SAID, (review(workdir), detection.said(workdir)), strict=True))
     return {name: tables.json_sha256(value) for name, value in known.items() if value}
 
 

@@ -98,32 +98,44 @@ class Section:
     tile: int
 
 
-def files(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """The detection*.json of a work directory."""
-    return sorted((workdir / "evaluation").glob("detection*.json"))
+def said(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Content of the detection*.json of a work directory, by the name of the maps; maybe none.
+
+    Raises:
+      UserError: one is damaged, or of another network than that trained.
+    """
+    found = {}
+    for path in sorted((workdir / "evaluation").glob("detection*.json")):
+        name = path.stem.removeprefix("detection").removeprefix("-") or "translator"
+        found[name] = numbers = tables.read_json(path)
+        if name in ("translator", *stage.DETECTORS):
+            of = name if name == "translator" else f"detectors/{name}"
+            trained = stage.require(workdir, of)["facts"]["checkpoint_digest"]
+            if numbers["checkpoint_digest"] != trained:
+                raise UserError(
+                    f"{path} is of another {name} than that trained; {_AGAIN} and --maps={name}"
+                )
+    return found
 
 
 def read(workdir: pathlib.Path) -> dict[str, Judged]:
     """All maps that were judged in a work directory, the translator's first; maybe none.
 
     Raises:
-      UserError: a file is damaged, lacks its examples, or is of another translator.
+      UserError: as `said`, or a file lacks its curves or examples.
     """
     found = {}
-    for path in files(workdir):
-        name = path.stem.removeprefix("detection").removeprefix("-") or "translator"
-        numbers = tables.read_json(path)
+    for name, numbers in said(workdir).items():
+        kind = "" if name == "translator" else f"-{name}"
+        path = workdir / "evaluation" / f"detection{kind}.npz"
         try:
-            examples = tables.map_npz(path.with_suffix(".npz"))
+            examples = tables.map_npz(path)
             curves = numbers["curves"]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise UserError(
-                f"{path} has no curves and examples beside it; {_AGAIN} and --maps={name}"
+                f"{path.with_suffix('.json')} has no curves and examples beside it; {_AGAIN} and "
+                f"--maps={name}"
             ) from error
-        if name == "translator":
-            trained = stage.require(workdir, "translator")["facts"]["checkpoint_digest"]
-            if numbers["checkpoint_digest"] != trained:
-                raise UserError(f"{path} is of another translator than that trained; {_AGAIN}")
         found[name] = Judged(numbers | {"curves": curves}, examples)
     return dict(sorted(found.items(), key=lambda item: item[0] != "translator"))
 

@@ -104,18 +104,31 @@ def comparisons(
 
 
 def found(numbers: Mapping[str, Any]) -> str:
-    """What maps of disease do, in one sentence, of the content of a detection*.json."""
-    area = numbers["auc"][numbers["score"]]
+    """What maps of disease do, in a few words, of the content of a detection*.json.
+
+    Of slices the area within heights decides, since that of all images may be what the height alone
+    gives; both are said beside it.
+    """
+    area, among, beside = numbers["auc"][numbers["score"]], "", ""
+    if "matched" in numbers:
+        beside = (
+            f" Of all images the AUC is {plain(area)}; the height of a slice alone gives "
+            f"{plain(numbers['height'])}."
+        )
+        area, among = numbers["matched"][numbers["score"]], " among slices of one height"
     ends = interval(area)
     if ends is not None and ends[1] < 0.5:
-        return f"The maps take healthy images for diseased ones: AUC {plain(area)}."
+        return f"The maps take healthy images for diseased ones: AUC {plain(area)}{among}.{beside}"
     if ends is None or ends[0] <= 0.5:
-        return f"That the maps find disease is not shown: AUC {plain(area)}, 0.5 by chance."
-    said = f"The maps tell diseased from healthy images with an AUC of {plain(area)}"
-    if "localisation" not in numbers:
-        return f"{said}."
-    share = numbers["localisation"]["threshold"]["1.0"]
-    return f"{said} and find {percent(share['mean'], 0)} of the lesions at one false positive each."
+        return (
+            f"That the maps find disease is not shown: AUC {plain(area)}{among}, 0.5 by chance."
+            f"{beside}"
+        )
+    said = f"The maps tell diseased from healthy images with an AUC of {plain(area)}{among}"
+    if "localisation" in numbers:
+        share = numbers["localisation"]["threshold"]["1.0"]
+        said += f" and find {percent(share['mean'], 0)} of the lesions at one false positive each"
+    return f"{said}.{beside}"
 
 
 def caveat(test: Mapping[str, Any], pairs: int) -> str:

@@ -66,3 +66,13 @@ def test_change_off_target_by_hand():
     assert found["inside"] == pytest.approx((1.0 + 0.5) / 2)
     assert found["outside"] == pytest.approx((8 * 0.25 / 12 + 0.5) / 2)
     assert found["ratio"] == pytest.approx(found["outside"] / found["inside"])
+
+
+def test_change_off_target_where_there_is_none():
+    maps, masks = np.zeros((2, 4, 4)), np.zeros((2, 4, 4), bool)
+    masks[1] = True
+    assert set(detection.off_target(maps, masks).values()) == {None}
+    masks[0, 0] = True
+    maps[0, 1:] = 0.5
+    found = detection.off_target(maps, masks)
+    assert found == {"inside": 0.0, "outside": 0.5, "ratio": None}

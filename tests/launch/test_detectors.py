@@ -18,6 +18,7 @@ from data.records import ArrayRecords
 from launch import (
     detectors,
     evaluate,
+    heights,
     models,
     prepare,
     stage,
@@ -215,6 +216,43 @@ def test_a_reconstruction_is_judged(config, trained, name):
     expected = roc_auc_score(ill, maps.mean((1, 2)))
     assert found["auc"]["mean"]["mean"] == pytest.approx(expected)
     assert found["fixed_point"] == pytest.approx(maps.mean(), rel=1e-5)
+
+
+def test_the_autoencoder_stands_beside_the_translators_fixed_point(config, trained, monkeypatch):
+    def stands_still(*_):
+        maps = np.random.default_rng(0).random((24, 16, 16), np.float32)
+        return lambda images, own: detectors.Found(maps, images, images), {}
+
+    monkeypatch.setattr(detectors, "_translator", stands_still)
+    found = judge(config, trained, "translator")
+    images, _ = truth(trained)
+    made = np.asarray(opened(config, trained, "autoencoder")(images), np.float64)
+    assert found["fixed_point"] == 0
+    assert found["fixed_point_autoencoder"] == pytest.approx(np.abs(made - images).mean(), rel=1e-5)
+    assert found["fixed_point_autoencoder"] > 0.1
+
+
+def test_what_cannot_be_measured_is_a_dash(config, trained, monkeypatch, capsys):
+    black = prepare.masks_of(trained, "test", prepare.open_split(trained, "test"))
+    black = ArrayRecords(
+        np.zeros_like(black.read_raw(np.arange(len(black)))), black.labels, list(black.ids),
+        ("healthy", "ill"),
+    )  # fmt: skip
+    masks_of = prepare.masks_of
+    monkeypatch.setattr(prepare, "masks_of", lambda *a: black if a[1] == "test" else masks_of(*a))
+    apart = lambda _, part, __: heights.Heights(part.labels, part.labels)  # noqa: E731
+    monkeypatch.setattr(heights, "judged", apart)  # no height has healthy and diseased slices
+    found = judge(config, trained, "gradcam")
+    assert found["matched"]["max"] == {"mean": None, "ci95": [None, None], "pairs": 0}
+    assert not {"localisation", "pixel_ap", "dice", "off_target"} & set(found)
+    said = capsys.readouterr().out
+    assert "no mask of the test split shows a lesion" in said
+    assert "slice height: AUC \N{EN DASH} by max, \N{EN DASH} by mean" in said
+    told = evaluate.told(
+        {"auc": {}, "score": "max", "pixel_ap": 0.5, "dice": 0.25}
+        | {"off_target": {"inside": None, "outside": 0.125}}
+    )
+    assert told[0].endswith("outside lesions / inside 0.1250 / \N{EN DASH}")
 
 
 def test_an_autoencoder_learns_from_healthy_images_alone(config, trained):

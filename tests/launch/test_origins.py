@@ -102,3 +102,8 @@ def test_more_images_than_sources_give_are_refused():
         "each 3 times at most; raise --config.generate.repeats to 4, or lower "
         "--config.generate.first_per_class"
     )
+    made.require("first", 12, rounds=2)
+    with pytest.raises(
+        UserError, match=r"hold 39 images of .* to translate, each 3 .*repeats to 5$"
+    ):
+        made.require("first", 13, rounds=3)

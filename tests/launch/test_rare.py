@@ -17,7 +17,7 @@ from data.builders.phantom import anatomy, render
 from data.errors import UserError
 from data.records import from_unit
 from gan.translation import apply
-from launch import generate, prepare, stage, train_translator
+from launch import generate, pipeline, prepare, stage, train_translator
 from tests import tiny
 from tests.launch import programs
 
@@ -255,6 +255,34 @@ def test_what_can_be_no_pool_is_refused_before_anything_is_trained(
     with pytest.raises(UserError, match=words):
         generate.check(config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_later_round_without_sources_loses_nothing(config, translated, tmp_path):
+    for part in ("data", "translator", "features", "pools/first", "annotation"):
+        shutil.copytree(translated / part, tmp_path / part)
+    config = config.copy_and_resolve_references()
+    config.extract.min_negatives = 10_000  # no pool gives so many
+    made = generate.rounds_made(config, tmp_path)
+    config.extract.max_rounds = made + 1
+    config.generate.repeats = -(-20 * made // 15)  # of 15 sources
+    names = [f"pools/first/{name}" for name in ("manifest.parquet", "stage.json")]
+    names += ["annotation/labels.parquet", "annotation/stage.json"]
+    before = [(tmp_path / name).read_bytes() for name in names]
+    later = made + 1
+    message = (
+        rf"10000 \(\d+ per class\) are needed; .* For round {later} of {later} the first pool "
+        rf"would hold {20 * later} images of '\w+' .* raise --config\.generate\.repeats to \d+$"
+    )
+    with pytest.raises(UserError, match=message):
+        pipeline.annotated_pool(config, tmp_path, False)
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+    # With the mend that is named it goes on, and the pool grows.
+    config.generate.repeats = -(-20 * later // 15)
+    with pytest.raises(UserError, match=f"This was round {later} of --config"):
+        pipeline.annotated_pool(config, tmp_path, False)
+    ids = [pools.open_pool(folder / "pools" / "first").ids for folder in (translated, tmp_path)]
+    assert len(ids[1]) == 20 * later * len(NAMES)
+    assert ids[1][: len(ids[0])].tolist() == ids[0].tolist()
 
 
 def test_another_generator_does_not_overwrite_a_pool(config, translated, tmp_path):

@@ -67,6 +67,12 @@ def _train(workdir):
     begun.finish(checkpoint_digest=CHECKPOINT)
 
 
+def _train_detector(workdir, name, checkpoint=CHECKPOINT):
+    stage.discard(workdir / "detectors" / name)
+    begun = stage.begin(workdir, f"detectors/{name}", {}, needs=("data",))
+    begun.finish(checkpoint_digest=checkpoint)
+
+
 @pytest.fixture
 def alone(tmp_path):
     """A work directory of a translator."""
@@ -77,6 +83,7 @@ def alone(tmp_path):
 
 def test_a_translator_alone_has_a_page(config, alone):
     _judge(alone, "unet", masks=True, seed=1)
+    _train_detector(alone, "unet")
     path = report.run(config, alone, overwrite=False)
     page = Page(path.read_text())
     assert {"detection", "curves", "provenance"} <= {a.get("id") for _, a in page.elements}
@@ -109,6 +116,7 @@ def test_it_is_made_again_when_maps_were_judged_again(config, alone):
     first = path.stat().st_mtime_ns
     assert report.run(config, alone, overwrite=False).stat().st_mtime_ns == first
     _judge(alone, "unet")
+    _train_detector(alone, "unet")
     assert "by unet" in report.run(config, alone, overwrite=False).read_text()
 
 
@@ -138,10 +146,42 @@ def test_a_loop_that_joins_a_translator_has_the_whole_page(config, alone):
 def test_slices_are_compared_within_heights_too(config, alone):
     path = alone / "evaluation" / "detection.json"
     within = {"top": {"mean": 0.7, "ci95": [0.6, 0.8]}}
-    tables.write_json(path, tables.read_json(path) | {"matched": within})
-    text = report.write_report(alone, config).read_text()
+    height = {"mean": 0.82, "ci95": [0.75, 0.88]}
+    tables.write_json(path, tables.read_json(path) | {"matched": within, "height": height})
+    page = Page(report.write_report(alone, config).read_text())
+    text = " ".join(page.text)
+    assert "an AUC of 0.70 (0.60 to 0.80) among slices of one height and find 90" in text
+    assert "Of all images the AUC is 0.90 (0.80 to 0.95); the height of a slice alone" in text
     assert "AUC among slices of one height" in text
-    assert "0.70 (0.60 to 0.80)" in text
+    row = page.text.index("by the height alone")
+    assert page.text[row + 1 : row + 3] == ["0.82 (0.75 to 0.88)", "0.50"]
+
+
+def test_a_classifier_has_a_row_for_its_own_score(config, alone):
+    _judge(alone, "gradcam")
+    _train_detector(alone, "gradcam")
+    path = alone / "evaluation" / "detection-gradcam.json"
+    found = tables.read_json(path)
+    found["auc"]["network"] = {"mean": 0.66, "ci95": [0.55, 0.77]}
+    tables.write_json(path, found)
+    page = Page(report.write_report(alone, config).read_text())
+    row = page.text.index("the classifier of gradcam")
+    assert page.text[row + 1 : row + 3] == ["0.66 (0.55 to 0.77)", "(its own score)"]
+    assert "the classifier of translator" not in page.text
+    assert "by the height alone" not in page.text
+
+
+@pytest.mark.parametrize("name", stage.DETECTORS)
+def test_maps_of_a_detector_trained_since_are_stale(config, alone, name):
+    _judge(alone, name)
+    _train_detector(alone, name)
+    report.run(config, alone, overwrite=False)
+    _train_detector(alone, name, "trained again")
+    # Also where the report is there already, and would be up to date.
+    with pytest.raises(UserError, match=f"detection-{name}.json is of another {name} .*={name}$"):
+        report.run(config, alone, overwrite=False)
+    _judge(alone, name, checkpoint="trained again")
+    report.run(config, alone, overwrite=False)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -164,6 +204,19 @@ def test_what_does_not_fit_is_named(config, alone, change, message):
 def test_the_headline_claims_no_more_than_the_interval(ends, said):
     value = {"mean": 0.75, "ci95": ends}
     assert said in words.found({"auc": {"max": value}, "score": "max"})
+    # Of slices it is the area within heights that counts, however well the height does alone.
+    good = {"mean": 0.95, "ci95": (0.9, 0.99)}
+    within = {"auc": {"max": good}, "matched": {"max": value}, "height": good, "score": "max"}
+    sentence = words.found(within)
+    assert said in sentence
+    assert "0.75" in sentence
+    assert sentence.count("0.95 (0.90 to 0.99)") == 2
+
+
+def test_no_height_with_both_kinds_shows_nothing():
+    good, nothing = {"mean": 0.95, "ci95": (0.9, 0.99)}, {"mean": None, "ci95": [None, None]}
+    within = {"auc": {"max": good}, "matched": {"max": nothing}, "height": good, "score": "max"}
+    assert "is not shown: AUC \N{EN DASH} among slices of one height" in words.found(within)
 
 
 def test_outlines_enclose_what_is_inside():

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 
 import jax
 import nibabel as nib
@@ -209,7 +210,7 @@ def test_files_are_translated_and_marked(config, trained, tmp_path):
     translated(
         config, trained, input=str(tmp_path / "in"), translations_to=str(out)
     )  # is there, and stays
-    with pytest.raises(UserError, match="holds another export"):
+    with pytest.raises(UserError, match=r"holds another export; .* with --translations_to, or"):
         translated(config, trained, input=str(tmp_path / "in" / "a.png"), translations_to=str(out))
 
 
@@ -222,7 +223,7 @@ def test_volumes_of_nifti_come_back_where_they_lay(config, trained, tmp_path):
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.Nifti1Image(voxels, affine), path)
     out = translated(config, trained, input=str(path))
-    assert out == trained / "translations" / "scan"
+    assert out == trained / "translations" / "scan-healthy"
     slices = sorted((out / "difference").glob("*.nii.gz"))
     assert [one.name for one in slices] == [f"scan-{i}.nii.gz" for i in range(3)]
     spec, state = train_translator.restore(config, trained)
@@ -243,6 +244,37 @@ def test_volumes_of_nifti_come_back_where_they_lay(config, trained, tmp_path):
         np.testing.assert_allclose(change.get_fdata()[..., 0], np.abs(values - unit), atol=1e-3)
 
 
+def test_a_volume_is_one_file_without_overlay(config, trained, tmp_path, monkeypatch):
+    flags.FLAGS.mark_as_parsed()
+    config = config.copy_and_resolve_references()
+    config.data.axis, config.data.depth = "volume", 3
+    # The networks of `trained` are of images; those of volumes are tested alone.
+    restored = train_translator.restore(config, trained)
+    monkeypatch.setattr(train_translator, "restore", lambda *_: restored)
+    volumes = types.SimpleNamespace(image_shape=(3, 16, 16, 1))
+    monkeypatch.setattr(prepare, "open_split", lambda *_: volumes)
+    monkeypatch.setattr(apply, "translate", lambda _, __, images, ___: images * np.float32(0.5))
+    affine = np.diag([2.0, 3.0, 5.0, 1.0])
+    voxels = np.random.default_rng(0).integers(0, 200, (16, 16, 3)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "scan.nii.gz")
+    out = translated(
+        config, trained, input=str(tmp_path / "scan.nii.gz"), translations_to=str(tmp_path / "out")
+    )
+    made = {path.relative_to(out).as_posix() for path in out.rglob("*.nii.gz")}
+    assert made == {"translated/scan.nii.gz", "difference/scan.nii.gz"}
+    assert not (out / "overlay").exists()
+    low, high = float(voxels.min()), float(voxels.max())
+    unit = (voxels - low) / (high - low) * 2 - 1
+    image, change = (
+        nib.as_closest_canonical(nib.load(out / what / "scan.nii.gz"))
+        for what in ("translated", "difference")
+    )
+    np.testing.assert_allclose(image.affine, affine)
+    in_units = (unit / 2 + 1) / 2 * (high - low) + low
+    np.testing.assert_allclose(image.get_fdata(), in_units, atol=0.05)
+    np.testing.assert_allclose(change.get_fdata(), np.abs(unit) / 2, atol=1e-3)
+
+
 def test_dicom_is_translated(config, trained, tmp_path):
     flags.FLAGS.mark_as_parsed()
     pixels = (np.arange(256).reshape(16, 16) * 16).astype(np.uint16)
@@ -253,6 +285,46 @@ def test_dicom_is_translated(config, trained, tmp_path):
     change = np.asarray(Image.open(out / "difference" / "scan.png"))
     assert (change.shape, change.dtype) == ((16, 16), np.uint16)
     assert np.asarray(Image.open(out / "translated" / "scan.png")).dtype == np.uint16
+
+
+def test_what_is_left_out_is_said(config, trained, tmp_path, capsys):
+    flags.FLAGS.mark_as_parsed()
+    config = config.copy_and_resolve_references()
+    config.data.preprocess = ("drop_blank(0.1)", "resize")
+    (tmp_path / "in").mkdir()
+    ramp, blank = np.arange(256, dtype=np.uint8).reshape(16, 16), np.zeros((16, 16), np.uint8)
+    blank[0, :16] = 9  # a sixteenth of the pixels
+    for name, pixels in (("a", ramp), ("b", blank)):
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{name}.png")
+    out = translated(config, trained, input=str(tmp_path / "in"))
+    assert [path.name for path in (out / "translated").glob("*.png")] == ["a.png"]
+    said = capsys.readouterr().out
+    assert "1 blank images left out: their pixels are all alike, or too few others by" in said
+    assert "'drop_blank(0.1)' of --config.data.preprocess" in said
+    with pytest.raises(UserError, match=r"no image that is not blank; .* leave drop_blank out of"):
+        translated(config, trained, input=str(tmp_path / "in" / "b.png"))
+    assert not (trained / "translations" / "b-healthy").exists()
+    assert "1 blank images left out" in capsys.readouterr().out
+    voxels = np.arange(16 * 16 * 4, dtype=np.int16).reshape(16, 16, 4)
+    voxels[..., [0, 3]] = 0  # the end slices, blank whatever the steps are
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "scan.nii")
+    config.data.preprocess = ("resize",)
+    out = translated(config, trained, input=str(tmp_path / "scan.nii"), translations_to=str(
+        tmp_path / "out"))  # fmt: skip
+    assert len(list((out / "translated").glob("*.nii.gz"))) == 2
+    assert "2 blank images left out: their pixels are all alike\n" in capsys.readouterr().out
+
+
+def test_every_domain_has_a_folder_of_its_own(config, trained, tmp_path, monkeypatch):
+    flags.FLAGS.mark_as_parsed()
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path / "scans")
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save("a.png")
+    for domain, end in (("healthy", "healthy"), ("not healthy", "not-healthy")):
+        for given, name in ((".", "scans"), ("a.png", "a")):
+            out = translated(config, trained, input=given, domain=domain)
+            assert out == trained / "translations" / f"{name}-{end}"
+            assert Image.open(out / "translated" / "a.png").text["TargetDomain"] == domain
 
 
 @pytest.mark.parametrize(("made", "flags_", "message"), [

@@ -38,7 +38,7 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "translator.output": OUTPUTS,
     "translator.targets": TARGETS,
     "translator.dtype": DTYPES,
-    "translator.augment": augment.NAMES,
+    "translator.augment": UNMIXED,
     "detector.dtype": DTYPES,
     "detector.depth": DEPTHS,
     "detector.stem": STEMS,

@@ -30,6 +30,7 @@ def test_shipped_configurations_pass(module):
         ("gan.dtype", "float16", "choose from float32, bfloat16"),
         ("vrn.dtype", "bf16", "choose from float32, bfloat16"),
         ("gan.steps", 0, "gan.steps=0"),
+        ("translator.augment", ("flip", "mixup"), "there is no 'mixup'; choose from flip"),
         ("generate.generator", "vae", "choose from gan, translator"),
         ("generate.generator", "translator", "needs the name of the healthy class"),
         ("generate.repeats", 0, "generate.repeats=0 is too small"),

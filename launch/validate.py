@@ -92,6 +92,7 @@ SHARES = (
     "translator.ema",
     "annotate.threshold",
 )
+WHOLE_SHARES = ("translator.decay", "translator.match_heights")
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -118,9 +119,14 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"--config.data.max_unreadable={config.data.max_unreadable}: give a share from 0 to "
             "less than 1"
         )
-    if not 0 <= config.translator.decay <= 1:
+    for name in WHOLE_SHARES:
+        if not 0 <= _get(config, name) <= 1:
+            raise UserError(f"--config.{name}={_get(config, name)}: give a share from 0 to 1")
+    if config.translator.match_heights and config.translator.domains != "healthy":
         raise UserError(
-            f"--config.translator.decay={config.translator.decay}: give a share from 0 to 1"
+            f"--config.translator.match_heights={config.translator.match_heights} is for "
+            f"--config.translator.domains=healthy, not {config.translator.domains}; give 0 or "
+            "those domains"
         )
     preprocess.parse(config.data.preprocess, config.data.size)
     for section in BATCHES:

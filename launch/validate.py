@@ -136,6 +136,13 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"--config.{section}.batch={batch} cannot be divided into {accumulate} "
                 f"micro-batches; make it a multiple of --config.{section}.accumulate"
             )
+    for section in ("translator", "detector"):
+        halved = section == "detector" or config.translator.domains == "healthy"
+        if halved and config[section].batch < 2:
+            raise UserError(
+                f"--config.{section}.batch={config[section].batch} has no room for both healthy "
+                "and diseased images; give 2 or more"
+            )
     if "colour" in config.data.augment and config.data.channels != 3:
         raise UserError(
             f"--config.data.augment has 'colour', which needs --config.data.channels=3, not "

@@ -32,12 +32,10 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
     """Trains until `config.translator.steps`; goes on from the newest checkpoint."""
     given = config.translator
     settings = {"translator": given.to_dict(), "seed": config.seed}
-    mesh, gradient = mesh_lib.arranged(config, "translator")  # refuses before anything is discarded
+    # What can't be trained is refused before anything is discarded.
+    mesh, gradient = mesh_lib.arranged(config, "translator")
     real = prepare.open_split(workdir, "train")
     spec = models.translator_spec(config, real.class_names)
-    begun = stage.begin(workdir, "translator", settings, needs=("data",), overwrite=overwrite)
-    if begun is None:
-        return workdir / "translator"
     spec = dataclasses.replace(spec, gradient=gradient)
     source = loader.BatchSource(
         parts(given, workdir, real, spec.domains) * given.n_critic,
@@ -47,6 +45,10 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, overwrite: boo
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    _shapes(spec, real)
+    begun = stage.begin(workdir, "translator", settings, needs=("data",), overwrite=overwrite)
+    if begun is None:
+        return workdir / "translator"
     trained = loop.train(
         step=mesh_lib.jit_step(functools.partial(steps.train_step, spec=spec), mesh),
         state=_init(config, spec, real, mesh),
@@ -73,11 +75,8 @@ def restore(
     stage.require(workdir, "translator")
     real = prepare.open_split(workdir, "train")
     spec = models.translator_spec(config, real.class_names)
-    shapes = jax.eval_shape(
-        functools.partial(init_state, spec, real.image_shape), jax.random.key(0)
-    )
     mesh = mesh_lib.make_mesh(config.model_devices)
-    trained = open_last(workdir / "translator", mesh_lib.abstract(shapes, mesh))
+    trained = open_last(workdir / "translator", mesh_lib.abstract(_shapes(spec, real), mesh))
     return spec, mesh_lib.local(trained)
 
 
@@ -94,6 +93,16 @@ def parts(
         loader.Part(real.subset(~diseased), given.batch - half, matched=alike),
         loader.Part(real.subset(diseased), half),
     ]
+
+
+def _shapes(spec: TranslatorSpec, real: Records) -> GanState:
+    """Shapes of the state.
+
+    Raises:
+      UserError: the networks can't take images of this size.
+    """
+    init = functools.partial(init_state, spec, real.image_shape)
+    return models.shapes(init, jax.random.key(0))
 
 
 def _init(

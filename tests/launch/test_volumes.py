@@ -1,4 +1,4 @@
-"""Volumes in the programs: prepared, looked at, augmented, exported, and refused by networks."""
+"""Volumes in the programs: prepared, looked at, augmented, exported, translated, and refused."""
 
 import json
 
@@ -14,7 +14,8 @@ import launch.export
 from configs import default
 from data import augment, loader, records, tables
 from data.errors import UserError
-from launch import check_data, pipeline, prepare
+from launch import check_data, pipeline, prepare, train_translator
+from tests import tiny
 from tests.launch import programs
 
 SHAPE = (16, 14, 6)  # columns, rows, slices
@@ -142,3 +143,20 @@ def test_networks_say_what_to_do(run):
     with pytest.raises(UserError, match="the networks take images, and 6 x 16 x 16 are volumes"):
         pipeline.run(_config("nifti:nowhere"), run / "nowhere", False)
     assert not (run / "nowhere").exists()
+
+
+def _translating(source: str, depth: int):
+    config = tiny.get_config()
+    config.data.update(_config(source).data)
+    config.data.depth = depth
+    config.translator.update(
+        domains="healthy", healthy="a", width=2, batch=2, n_critic=1, steps=2, sample_every=2
+    )
+    config.report.resamples = 20
+    return config
+
+
+def test_sides_that_networks_cannot_take_leave_no_stage(run):
+    with pytest.raises(UserError, match=r"\(6, 16, 16\) can't be; prepare others, with"):
+        train_translator.run(_translating("", 6), run / "run", False)
+    assert not (run / "run" / "translator").exists()

@@ -14,7 +14,7 @@ from gan.models.translator import Discriminator, Translator
 from gan.translation import domains
 from gan.translation.losses import Weights
 from gan.translation.state import TranslatorSpec, init_state
-from gan.translation.steps import train_step
+from gan.translation.steps import Use, train_step
 from nn.gradient import Gradient
 
 WEIGHTS = Weights(penalty=7.0, domain=3.0, cycle=5.0, identity=2.0)
@@ -36,13 +36,13 @@ class ToyTranslator(nn.Module):
 
 
 class ToyDiscriminator(nn.Module):
-    """Four patches p x, and the domain logit q mean(x)."""
+    """Four patches p x^2, whose slope depends on x, and the domain logit q mean(x)."""
 
     @nn.compact
     def __call__(self, x):
         p = self.param("p", nn.initializers.constant(0.7), ())
         q = self.param("q", nn.initializers.constant(0.4), ())
-        return p * x[:, ::2, ::2, 0], q * x.mean((1, 2, 3))[:, None]
+        return p * x[:, ::2, ::2, 0] ** 2, q * x.mean((1, 2, 3))[:, None]
 
 
 def toy(**changes):
@@ -67,12 +67,21 @@ def stepped(spec, batch, key=1):
     return state, after, {name: float(value) for name, value in metrics.items()}
 
 
+def drawn(rows, key=1):
+    """Of the first update of the first step, for each image: e, and whether to its cross fake."""
+    key = jax.random.fold_in(jax.random.key(key), 0)
+    key = jax.random.fold_in(jax.random.fold_in(key, Use.DISCRIMINATOR), 0)
+    mix = jax.random.uniform(jax.random.fold_in(key, Use.MIX), (rows, 1, 1, 1))
+    which = jax.random.bernoulli(jax.random.fold_in(key, Use.WHICH), 0.5, (rows, 1, 1, 1))
+    return np.asarray(mix, np.float64), np.asarray(which)
+
+
 def formulas(batch, name, g, d):
     """All terms of the losses, as the patent or the released code writes them."""
     x = np.asarray(batch["image"], np.float64)
     own = (np.asarray(batch["label"]) > 0).astype(float)
     to = lambda image, c: g["a"] * image + g["b"] * c[:, None, None, None]  # noqa: E731
-    patches = lambda image: d["p"] * image[:, ::2, ::2, 0]  # noqa: E731
+    patches = lambda image: d["p"] * image[:, ::2, ::2, 0] ** 2  # noqa: E731
 
     def cross_entropy(image, c):
         p = 1 / (1 + np.exp(-d["q"] * image.mean((1, 2, 3))))
@@ -80,12 +89,15 @@ def formulas(batch, name, g, d):
 
     fakes = {"": to(x, 1 - own), "_same": to(x, own)}
     shares = {"code": (1, 0), "patent": (1, 1), "mean": (0.5, 0.5), "stargan": (1, 0)}[name]
+    mix, crosses = drawn(len(x))
+    fake = np.where(crosses, fakes[""], fakes["_same"]) if shares[1] else fakes[""]
+    # Each of the four patches pulls at a place of its own.
+    slope = 2 * d["p"] * (x + mix * (fake - x))[:, ::2, ::2, 0]
     terms = {
         "d_real": patches(x).mean(),
         "d_fake": patches(fakes[""]).mean(),
         "d_domain": cross_entropy(x, own),
-        # The gradient of the sum of patches is p at four places, wherever it is taken.
-        "penalty": (2 * abs(d["p"]) - 1) ** 2,
+        "penalty": np.mean((np.sqrt((slope**2).sum((1, 2))) - 1) ** 2),
     }
     terms["d_loss"] = -terms["d_real"] + sum(
         share * patches(fake).mean() for share, fake in zip(shares, fakes.values(), strict=True)

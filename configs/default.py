@@ -104,7 +104,7 @@ def get_config() -> ml_collections.ConfigDict:
     translator.batch = 16  # images per update, over all devices
     translator.accumulate = 1  # micro-batches per update: less memory, the same update
     translator.remat = False  # compute activations again instead of keeping them
-    translator.augment = ("flip",)  # of docs/augmentation.md
+    translator.augment = ("flip",)  # of docs/augmentation.md but mixup
     translator.g_lr = 1e-4
     translator.d_lr = 1e-4
     translator.b1 = 0.5  # Adam

@@ -337,7 +337,8 @@ def _choose_train(
     for label, count in wanted.items():
         here = available[records.labels[available] == label]
         name = records.class_names[label]
-        if len(here) == 0:
+        # Only of attributes there may be combinations that never occur: sources refuse others.
+        if len(here) == 0 and (count or (records.labels == label).any()):
             raise UserError(f"class '{name}' has no images left for training; add some.")
         if count < 0:
             raise UserError(f"{flags[label]} is negative; ask for images, or 0 for all.")

@@ -88,13 +88,8 @@ class Detector:
         else:
             spec, steps = models.detector_spec(config, name), detector_steps
         self.trainer = models.Trainer(spec, real.image_shape, config, "detector", steps)
-        try:
-            jax.eval_shape(spec.model.init, jax.random.key(0), jnp.zeros((1, *real.image_shape)))
-        except ValueError as error:
-            raise UserError(
-                f"--maps={name}: {error}; prepare others, with --config.data.size or "
-                "--config.data.depth, in another work directory"
-            ) from error
+        images = jnp.zeros((1, *real.image_shape))
+        models.shapes(spec.model.init, jax.random.key(0), images, prefix=f"--maps={name}: ")
         self._find = jax.jit(functools.partial(_FIND[name], spec.model))
 
     @property

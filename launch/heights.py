@@ -59,22 +59,21 @@ def of_healthy(
       workdir: work directory.
       real: the training images.
       diseased: bool [N], which of them are.
-      share: of the draws, those that are made as often at each height as diseased slices lie there;
-        the others as often as healthy ones do. 0 matches nothing: None is returned.
+      share: of the draws, from 0 to 1: those that are made as often at each height as diseased
+        slices lie there; the others as often as healthy ones do. 0 matches nothing: None is
+        returned.
 
     Raises:
-      UserError: it is no share, or it is not known how high the slices lie.
+      UserError: it is not known how high the slices lie.
     """
-    flag = "--config.translator.match_heights"
-    if not 0 <= share <= 1:
-        raise UserError(f"{flag}={share} is no share; give a number from 0 to 1")
     if not share:
         return None
     found = bins(workdir, real)
     if found is None:
         raise UserError(
-            f"{flag}: of these images it is not known which slice of which patient they are; leave "
-            "it out, or give data.source their slice_index and patient (docs/data.md)"
+            "--config.translator.match_heights: of these images it is not known which slice of "
+            "which patient they are; leave it out, or give data.source their slice_index and "
+            "patient (docs/data.md)"
         )
     often = np.zeros(matched.BINS)
     for which, weight in ((diseased, share), (~diseased, 1 - share)):

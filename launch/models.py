@@ -5,7 +5,7 @@ import functools
 import hashlib
 import pathlib
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -42,6 +42,21 @@ def refuse_volumes(shape: tuple[int, ...]) -> None:
             f"the networks take images, and {size} are volumes; prepare their slices in another "
             "work directory, with --config.data.axis=axial, coronal or sagittal"
         )
+
+
+def shapes(init: Callable[..., Any], *inputs: Any, prefix: str = "") -> Any:
+    """What `init` makes of the inputs, as shapes and types alone.
+
+    Raises:
+      UserError: it refuses images of such a size; its sentence begins with the prefix.
+    """
+    try:
+        return jax.eval_shape(init, *inputs)
+    except ValueError as error:
+        raise UserError(
+            f"{prefix}{error}; prepare others, with --config.data.size or --config.data.depth, in "
+            "another work directory"
+        ) from error
 
 
 def gan_spec(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> gan_state.GanSpec:

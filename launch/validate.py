@@ -38,7 +38,7 @@ CHOICES: Mapping[str, Collection[Any]] = {
     "translator.output": OUTPUTS,
     "translator.targets": TARGETS,
     "translator.dtype": DTYPES,
-    "translator.augment": augment.NAMES,
+    "translator.augment": UNMIXED,
     "detector.dtype": DTYPES,
     "detector.depth": DEPTHS,
     "detector.stem": STEMS,
@@ -92,6 +92,7 @@ SHARES = (
     "translator.ema",
     "annotate.threshold",
 )
+WHOLE_SHARES = ("translator.decay", "translator.match_heights")
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -118,9 +119,14 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"--config.data.max_unreadable={config.data.max_unreadable}: give a share from 0 to "
             "less than 1"
         )
-    if not 0 <= config.translator.decay <= 1:
+    for name in WHOLE_SHARES:
+        if not 0 <= _get(config, name) <= 1:
+            raise UserError(f"--config.{name}={_get(config, name)}: give a share from 0 to 1")
+    if config.translator.match_heights and config.translator.domains != "healthy":
         raise UserError(
-            f"--config.translator.decay={config.translator.decay}: give a share from 0 to 1"
+            f"--config.translator.match_heights={config.translator.match_heights} is for "
+            f"--config.translator.domains=healthy, not {config.translator.domains}; give 0 or "
+            "those domains"
         )
     preprocess.parse(config.data.preprocess, config.data.size)
     for section in BATCHES:
@@ -129,6 +135,13 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"--config.{section}.batch={batch} cannot be divided into {accumulate} "
                 f"micro-batches; make it a multiple of --config.{section}.accumulate"
+            )
+    for section in ("translator", "detector"):
+        halved = section == "detector" or config.translator.domains == "healthy"
+        if halved and config[section].batch < 2:
+            raise UserError(
+                f"--config.{section}.batch={config[section].batch} has no room for both healthy "
+                "and diseased images; give 2 or more"
             )
     if "colour" in config.data.augment and config.data.channels != 3:
         raise UserError(

@@ -31,6 +31,11 @@ class Domains:
         """K."""
         return len(self.codes[0])
 
+    @property
+    def combined(self) -> bool:
+        """Whether a domain is a combination of several attributes, the bits of its number."""
+        return not self.exclusive and self.code_size > 1
+
     def of(self, labels: jax.Array) -> jax.Array:
         """Domains [B] of labels [B] int32."""
         return jnp.asarray(self.of_class, jnp.int32)[labels]

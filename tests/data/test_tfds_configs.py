@@ -4,15 +4,19 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import json
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from data.errors import UserError
 from data.splits import make_splits
-from launch import models, prepare, validate
+from gan.translation import apply
+from launch import models, prepare, train_translator, validate
+from tests import tiny
 from tests.data.conftest import read_source
 
 SETS = {
@@ -140,6 +144,36 @@ def test_the_class_of_a_face_is_its_attributes(tmp_path, mocked):
         read(data_dir=tmp_path, options=wrong)
     with pytest.raises(UserError, match=r"does not go with .*folder:"):
         read_source(f"folder:{tmp_path}", data_dir="", size=64, channels=3, options=options)
+
+
+def test_attributes_of_faces_are_translated(tmp_path):
+    _prepare("celeb_a", tmp_path)
+    config = importlib.import_module("configs.celeba").get_config()
+    config.update(data={"data_dir": str(tmp_path), "size": 16}, tensorboard=False)
+    config.translator = tiny.get_config().translator
+    config.translator.update(domains="attributes", n_critic=1, steps=2, sample_every=2)
+    prepare.run(config, tmp_path / "run", False)
+    folder = train_translator.run(config, tmp_path / "run", False)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+    spec, state = train_translator.restore(config, tmp_path / "run")
+    # Colours and a plane for each of five attributes; a logit for each.
+    assert state.g_params["from_image"]["kernel"].shape[2] == 3 + 5
+    assert state.d_params["domain"]["kernel"].shape[1] == 5
+    # The first eight faces: as they are, in their own domain, with each attribute changed, a map.
+    (sheet,) = (folder / "samples").glob("*.png")
+    picture = np.asarray(Image.open(sheet)).astype(float)
+    assert picture.shape == (8 * 17 - 1, 8 * 17 - 1, 3)
+    val = prepare.open_split(tmp_path / "run", "val")
+    faces = val.read(np.arange(8))
+    codes = np.array([[int(bit) for bit in f"{label:05b}"[::-1]] for label in val.labels[:8]])
+    codes[:, 3] = 1 - codes[:, 3]  # Male
+    changed = apply.translate(spec.translator, state.ema_params, faces, codes)
+    for row, pair in enumerate(zip(faces, changed, strict=True)):
+        for column, face in zip((0, 5), pair, strict=True):
+            there = picture[17 * row :, 17 * column :][:16, :16]
+            np.testing.assert_allclose(there, (face + 1) * 127.5, atol=0.51)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -30,6 +30,15 @@ def test_shipped_configurations_pass(module):
         ("gan.dtype", "float16", "choose from float32, bfloat16"),
         ("vrn.dtype", "bf16", "choose from float32, bfloat16"),
         ("gan.steps", 0, "gan.steps=0"),
+        ("translator.decay", 1.5, "translator.decay=1.5: give a share from 0 to 1"),
+        ("translator.match_heights", 2.0, "match_heights=2.0: give a share from 0 to 1"),
+        ("translator.match_heights", -0.1, "match_heights=-0.1: give a share from 0 to 1"),
+        (
+            "translator.match_heights",
+            0.5,
+            "is for --config.translator.domains=healthy, not classes",
+        ),
+        ("translator.augment", ("flip", "mixup"), "there is no 'mixup'; choose from flip"),
         ("generate.generator", "vae", "choose from gan, translator"),
         ("generate.generator", "translator", "needs the name of the healthy class"),
         ("generate.repeats", 0, "generate.repeats=0 is too small"),
@@ -38,6 +47,7 @@ def test_shipped_configurations_pass(module):
         ("vrn.blur", -1.0, "vrn.blur=-1.0 is negative"),
         ("vrn.batch", 31, "vrn.batch=31 is odd"),
         *((f"{name}.accumulate", 3, f"{name}.batch=") for name in validate.BATCHES),
+        ("detector.batch", 1, "detector.batch=1 has no room for both healthy and diseased"),
         ("filter.keep", 1.5, "filter.keep=1.5"),
         ("filter.names", ("vrn",), "lacks 'random'"),
         ("filter.names", ("random",), "lacks 'vrn'"),
@@ -53,6 +63,15 @@ def test_an_impossible_value_is_named(field, value, words):
     with config.unlocked():
         config[section][name] = value
     with pytest.raises(UserError, match="(?s)" + words.replace(".", r"\.")):
+        validate.check(config)
+
+
+def test_a_batch_of_one_image_is_not_healthy_and_diseased():
+    config = tiny.get_config()
+    config.translator.batch = 1
+    validate.check(config)  # of any class
+    config.translator.domains = "healthy"
+    with pytest.raises(UserError, match=r"translator\.batch=1 has no room for both"):
         validate.check(config)
 
 

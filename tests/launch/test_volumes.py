@@ -1,4 +1,4 @@
-"""Volumes in the programs: prepared, looked at, augmented, exported, and refused by networks."""
+"""Volumes in the programs: prepared, looked at, augmented, exported, translated, and refused."""
 
 import json
 
@@ -9,12 +9,15 @@ from absl import flags
 from absl.testing import flagsaver
 from nibabel.affines import apply_affine
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 import launch.export
 from configs import default
 from data import augment, loader, records, tables
 from data.errors import UserError
-from launch import check_data, pipeline, prepare
+from gan.translation import apply
+from launch import check_data, evaluate, pipeline, prepare, train_translator
+from tests import tiny
 from tests.launch import programs
 
 SHAPE = (16, 14, 6)  # columns, rows, slices
@@ -142,3 +145,60 @@ def test_networks_say_what_to_do(run):
     with pytest.raises(UserError, match="the networks take images, and 6 x 16 x 16 are volumes"):
         pipeline.run(_config("nifti:nowhere"), run / "nowhere", False)
     assert not (run / "nowhere").exists()
+
+
+def _translating(source: str, depth: int):
+    config = tiny.get_config()
+    config.data.update(_config(source).data)
+    config.data.depth = depth
+    config.translator.update(
+        domains="healthy", healthy="a", width=2, batch=2, n_critic=1, steps=2, sample_every=2
+    )
+    config.report.resamples = 20
+    return config
+
+
+def test_sides_that_networks_cannot_take_leave_no_stage(run):
+    with pytest.raises(UserError, match=r"\(6, 16, 16\) can't be; prepare others, with"):
+        train_translator.run(_translating("", 6), run / "run", False)
+    assert not (run / "run" / "translator").exists()
+
+
+def test_volumes_are_translated_and_judged(tmp_path):
+    flags.FLAGS.mark_as_parsed()
+    rng = np.random.default_rng(1)
+    for label in "ab":
+        (tmp_path / "scans" / label).mkdir(parents=True)
+        for number in range(10):
+            values = rng.integers(0, 200, (16, 16, 16), dtype=np.int16)
+            values[4:9, 4:9, 4:9] += 600 * (label == "b")
+            path = tmp_path / "scans" / label / f"{number}.nii.gz"
+            nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    config = _translating(f"nifti:{tmp_path / 'scans'}", 16)
+    workdir = tmp_path / "run"
+    prepare.run(config, workdir, False)
+    folder = train_translator.run(config, workdir, False)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+    spec, state = train_translator.restore(config, workdir)
+    assert state.g_params["from_image"]["kernel"].shape[:3] == (7, 7, 7)
+    # Middle slices of two volumes of each domain, as they are and as they are made.
+    (sheet,) = (folder / "samples").glob("*.png")
+    picture = np.asarray(Image.open(sheet))
+    assert picture.shape == (4 * 17 - 1, 5 * 17 - 1)
+    val = prepare.open_split(workdir, "val")
+    first = val.read(np.flatnonzero(val.labels == 0)[:1])
+    np.testing.assert_allclose(picture[:16, :16], (first[0, 8, ..., 0] + 1) * 127.5, atol=0.51)
+    healthy = apply.translate(spec.translator, state.ema_params, first, np.zeros((1, 1)))
+    shown = (healthy[0, 8, ..., 0] + 1) * 127.5
+    np.testing.assert_allclose(picture[:16, 34:50], shown, atol=0.51)
+
+    found = json.loads(evaluate.run(config, workdir, False).read_text())
+    test = prepare.open_split(workdir, "test")
+    volumes = test.read(np.arange(len(test)))
+    made = apply.translate(spec.translator, state.ema_params, volumes, np.zeros((len(test), 1)))
+    maps = np.abs(made - volumes)[..., 0]
+    assert maps.shape[1:] == (16, 16, 16)
+    expected = roc_auc_score(test.labels == 1, maps.mean((1, 2, 3)))
+    assert found["auc"]["mean"]["mean"] == pytest.approx(expected)

@@ -27,6 +27,9 @@ def test_attributes_are_bits():
     made = domains.attributes([str(k) for k in range(8)])
     assert made.code_size == 3
     np.testing.assert_array_equal(made.code(jnp.array([6, 1])), [[0, 1, 1], [1, 0, 0]])
+    assert made.combined
+    assert not domains.classes(NAMES).combined
+    assert not domains.healthy(NAMES, "healthy").combined  # a bit alone
 
 
 def test_the_loss_of_classes_is_the_softmax_cross_entropy():

@@ -142,6 +142,17 @@ def test_bfloat16_products_change_little():
     assert 0 < float(jnp.abs(one - other).mean()) < 0.03
 
 
+def test_bfloat16_products_change_little_of_what_is_judged():
+    x = jax.random.uniform(jax.random.key(0), (2, 16, 16, 1), minval=-1)
+    exact, rounded = (Discriminator(3, 4, dtype=d) for d in (None, jnp.dtype(jnp.bfloat16)))
+    params = jax.jit(rounded.init)(jax.random.key(1), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+    judged = (jax.jit(module.apply)(params, x) for module in (exact, rounded))
+    for one, other in zip(*judged, strict=True):
+        assert other.dtype == jnp.float32
+        assert 0 < float(jnp.abs(one - other).max()) < 0.03 * float(jnp.abs(one).max())
+
+
 def test_the_code_reaches_the_image():
     x, codes = jnp.zeros((2, 16, 16, 1)), jnp.eye(2)
     module = Translator(4, blocks=1, output="clip")

@@ -27,5 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.generate.generator = "translator"
     # 400 normal training images, half of them for each pool; a second round of the first takes all.
     config.generate.repeats = 3
+    config.filter.names = ("vrn", "random")
+    config.target.arms = ("classical", "duplicate", "random", "vrn")
     config.target.seeds = 5
     return config

@@ -4,7 +4,7 @@ Command:   python -m launch.study --config=configs/chest_xray_translate.py --wor
                --config.data.source=npz:PATH/cxr_pneumonia_64.npz --generators=gan,translator
 One loop:  python -m launch.pipeline with another --workdir, the same --config and data.source
 Hardware:  2 CPU cores
-Time and score:  not measured
+Time and score:  docs/rare_classes.md
 Data:      Kermany et al. 2018 (doi:10.17632/rscbjbr9sj.2)
 """
 
